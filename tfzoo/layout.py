@@ -1,0 +1,98 @@
+"""Who sees whom: the layout that travels with every batch of sequences, and the masks it lowers to.
+
+Letters: B batch, T query length, S key length.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Where each token of a batch stands.
+
+    positions: (B, T) long, the token's place in its sequence, from 0.
+    segments: (B, T) long, which sequence of its row the token belongs to; 0 is padding.
+    dense: every row is one whole sequence without padding, positions 0, 1, ... A fact known where the batch is made,
+        so that choosing a mask never reads a tensor back from the device.
+    """
+
+    positions: Tensor
+    segments: Tensor
+    dense: bool = False
+
+    def __post_init__(self) -> None:
+        if self.positions.shape != self.segments.shape or self.positions.dim() != 2:
+            raise ValueError(
+                f"a layout needs positions and segments of one shape (B, T), "
+                f"not {tuple(self.positions.shape)} and {tuple(self.segments.shape)}"
+            )
+
+    @staticmethod
+    def full(batch: int, length: int, device: torch.device | str | None = None) -> Layout:
+        """The layout of B sequences of exactly `length` tokens."""
+        positions = torch.arange(length, device=device).expand(batch, length)
+        return Layout(positions, torch.ones_like(positions), dense=True)
+
+    @staticmethod
+    def padded(lengths: Tensor, length: int) -> Layout:
+        """The layout of sequences of the given lengths, (B,), padded on the right to `length`."""
+        positions = torch.arange(length, device=lengths.device).expand(len(lengths), length)
+        segments = (positions < lengths[:, None]).long()
+        return Layout(positions, segments, dense=bool((lengths == length).all()))
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.positions.shape
+
+    @property
+    def device(self) -> torch.device:
+        return self.positions.device
+
+    def to(self, *args, **kwargs) -> Layout:
+        return Layout(
+            self.positions.to(*args, **kwargs), self.segments.to(*args, **kwargs), self.dense
+        )
+
+    def pin_memory(self) -> Layout:
+        return Layout(self.positions.pin_memory(), self.segments.pin_memory(), self.dense)
+
+    def select(self, rows: Tensor) -> Layout:
+        """The layout of the given rows, (R,)."""
+        return Layout(self.positions[rows], self.segments[rows], self.dense)
+
+
+class Mask(NamedTuple):
+    """What a kernel is told: nothing to hide, hide the future (`is_causal`), or a table of what is visible.
+
+    visible: (B, 1, T, S) bool, True where the query sees the key, or None.
+    """
+
+    is_causal: bool = False
+    visible: Tensor | None = None
+
+
+def visible(query: Layout, key: Layout, causal: bool) -> Tensor:
+    """The one rule, spelled out: same segment and, where causal, key position <= query position.
+
+    Padding (segment 0) sees only padding, so no real token ever depends on it. Returns (B, T, S) bool.
+    """
+    seen = query.segments[:, :, None] == key.segments[:, None, :]
+    if causal:
+        seen = seen & (key.positions[:, None, :] <= query.positions[:, :, None])
+    return seen
+
+
+def lower(query: Layout, key: Layout, causal: bool) -> Mask:
+    """The cheapest mask that says the same as `visible`, chosen from facts known on the host alone."""
+    if query.dense and key.dense:
+        if not causal:
+            return Mask()
+        if query.shape == key.shape:
+            return Mask(is_causal=True)
+    return Mask(visible=visible(query, key, causal)[:, None])
