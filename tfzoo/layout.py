@@ -18,13 +18,15 @@ class Layout:
 
     positions: (B, T) long, the token's place in its sequence, from 0.
     segments: (B, T) long, which sequence of its row the token belongs to; 0 is padding.
-    dense: every row is one whole sequence without padding, positions 0, 1, ... A fact known where the batch is made,
-        so that choosing a mask never reads a tensor back from the device.
+    dense: every row is one sequence without padding, its positions start, start + 1, ... A fact known where the batch
+        is made, so that choosing a mask never reads a tensor back from the device.
+    start: the first position of a dense layout; above zero where a cached sequence goes on.
     """
 
     positions: Tensor
     segments: Tensor
     dense: bool = False
+    start: int = 0
 
     def __post_init__(self) -> None:
         if self.positions.shape != self.segments.shape or self.positions.dim() != 2:
@@ -34,10 +36,12 @@ class Layout:
             )
 
     @staticmethod
-    def full(batch: int, length: int, device: torch.device | str | None = None) -> Layout:
-        """The layout of B sequences of exactly `length` tokens."""
-        positions = torch.arange(length, device=device).expand(batch, length)
-        return Layout(positions, torch.ones_like(positions), dense=True)
+    def full(
+        batch: int, length: int, device: torch.device | str | None = None, start: int = 0
+    ) -> Layout:
+        """The layout of B sequences of exactly `length` tokens, from position `start` on."""
+        positions = torch.arange(start, start + length, device=device).expand(batch, length)
+        return Layout(positions, torch.ones_like(positions), dense=True, start=start)
 
     @staticmethod
     def padded(lengths: Tensor, length: int) -> Layout:
@@ -56,15 +60,27 @@ class Layout:
 
     def to(self, *args, **kwargs) -> Layout:
         return Layout(
-            self.positions.to(*args, **kwargs), self.segments.to(*args, **kwargs), self.dense
+            self.positions.to(*args, **kwargs),
+            self.segments.to(*args, **kwargs),
+            self.dense,
+            self.start,
         )
 
     def pin_memory(self) -> Layout:
-        return Layout(self.positions.pin_memory(), self.segments.pin_memory(), self.dense)
+        return Layout(self.positions.pin_memory(), self.segments.pin_memory(), self.dense, self.start)
 
     def select(self, rows: Tensor) -> Layout:
         """The layout of the given rows, (R,)."""
-        return Layout(self.positions[rows], self.segments[rows], self.dense)
+        return Layout(self.positions[rows], self.segments[rows], self.dense, self.start)
+
+    def extend(self, other: Layout) -> Layout:
+        """This layout followed by another along the sequence: (B, S) and (B, T) give (B, S + T)."""
+        return Layout(
+            torch.cat([self.positions, other.positions], dim=1),
+            torch.cat([self.segments, other.segments], dim=1),
+            self.dense and other.dense and other.start == self.start + self.shape[1],
+            self.start,
+        )
 
 
 class Mask(NamedTuple):
@@ -93,6 +109,8 @@ def lower(query: Layout, key: Layout, causal: bool) -> Mask:
     if query.dense and key.dense:
         if not causal:
             return Mask()
-        if query.shape == key.shape:
+        if query.shape == key.shape and query.start == key.start:
             return Mask(is_causal=True)
+        if query.shape[1] == 1 and query.start == key.start + key.shape[1] - 1:
+            return Mask()  # the newest token sees all that the cache holds
     return Mask(visible=visible(query, key, causal)[:, None])

@@ -1,0 +1,92 @@
+"""Keys and values kept between calls, so that each generated token costs one step and not the whole sequence.
+
+The caller owns the cache and passes it in; modules hold no state of it. Letters: B batch, K key/value heads,
+S keys so far, E width per head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from tfzoo.layout import Layout
+
+
+class SelfCache:
+    """The keys and values of one self-attention; room for `capacity` of them is taken once."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.length = 0
+        self.keys: Tensor | None = None
+        self.values: Tensor | None = None
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Add keys and values (B, K, T, E); returns all so far, each (B, K, S, E).
+
+        Raises ValueError when there is no room left.
+        """
+        start, end = self.length, self.length + keys.shape[2]
+        if end > self.capacity:
+            raise ValueError(f"the cache has room for {self.capacity} tokens, not for {end}")
+        if self.keys is None or self.values is None:
+            batch, heads, _, width = keys.shape
+            self.keys = keys.new_empty(batch, heads, self.capacity, width)
+            self.values = torch.empty_like(self.keys)
+        self.keys[:, :, start:end] = keys
+        self.values[:, :, start:end] = values
+        self.length = end
+        return self.keys[:, :, :end], self.values[:, :, :end]
+
+    def reorder(self, rows: Tensor) -> None:
+        """Keep row rows[i] as row i. Only the part in use is copied."""
+        if self.keys is not None and self.values is not None:
+            self.keys = self._select(self.keys, rows)
+            self.values = self._select(self.values, rows)
+
+    def _select(self, kept: Tensor, rows: Tensor) -> Tensor:
+        chosen = kept.new_empty(len(rows), *kept.shape[1:])
+        chosen[:, :, : self.length] = kept[:, :, : self.length].index_select(0, rows)
+        return chosen
+
+
+class CrossCache:
+    """The keys and values of one encoder-decoder attention, projected from the memory once."""
+
+    def __init__(self) -> None:
+        self.keys: Tensor | None = None
+        self.values: Tensor | None = None
+
+    def get(self, project: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """The projected memory, each (B, K, S, E); `project` is called the first time only."""
+        if self.keys is None or self.values is None:
+            self.keys, self.values = project()
+        return self.keys, self.values
+
+    def reorder(self, rows: Tensor) -> None:
+        if self.keys is not None and self.values is not None:
+            self.keys = self.keys.index_select(0, rows)
+            self.values = self.values.index_select(0, rows)
+
+
+class Cache:
+    """What a decoder remembers of one batch: for every block the keys and values, and the layout of the keys."""
+
+    def __init__(self, depth: int, capacity: int) -> None:
+        self.blocks = [(SelfCache(capacity), CrossCache()) for _ in range(depth)]
+        self.layout: Layout | None = None
+
+    def extend(self, layout: Layout) -> Layout:
+        """Note that tokens of this layout come next; returns the layout of all keys, theirs included."""
+        self.layout = layout if self.layout is None else self.layout.extend(layout)
+        return self.layout
+
+    def reorder(self, rows: Tensor) -> None:
+        """Keep row rows[i], (R,), as row i: for beams that branch and for sentences that are done."""
+        for self_cache, cross_cache in self.blocks:
+            self_cache.reorder(rows)
+            cross_cache.reorder(rows)
+        if self.layout is not None:
+            self.layout = self.layout.select(rows)

@@ -1,0 +1,92 @@
+"""What a Transformer is made of, as one frozen value that checks itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Activation = Literal["relu", "gelu", "gelu_tanh", "swiglu"]
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """The shape of a stack of Transformer blocks. The defaults are the paper's base model, pre-norm.
+
+    Args:
+        dim: width D of the residual stream.
+        depth: number of blocks; of each stack, where there is an encoder and a decoder.
+        heads: query heads; divides dim.
+        kv_heads: key and value heads, shared by groups of query heads (Ainslie et al. 2023); none: as many as heads.
+        hidden: width of the feed-forward layer; none: 4 x dim, or 8/3 x dim for swiglu, which has a third matrix.
+        dropout: probability on embeddings and on the output of every sublayer.
+        attention_dropout: probability on attention weights; above zero it rules out the fastest CPU kernel.
+        norm_placement: "pre" normalises a sublayer's input, "post" (Vaswani et al. 2017) the sum after it.
+        norm: "layer" (Ba et al. 2016) or "rms" (Zhang and Sennrich 2019).
+        norm_eps: added to the variance.
+        activation: of the feed-forward layer.
+        positions: "sinusoidal", "learned", "rotary" (Su et al. 2021) or "none".
+        rotary_base: wavelength base of rotary positions.
+        max_length: positions available.
+        bias: whether linear layers and norms have one.
+    """
+
+    dim: int = 512
+    depth: int = 6
+    heads: int = 8
+    kv_heads: int | None = None
+    hidden: int | None = None
+    dropout: float = 0.1
+    attention_dropout: float = 0.0
+    norm_placement: Literal["pre", "post"] = "pre"
+    norm: Literal["layer", "rms"] = "layer"
+    norm_eps: float = 1e-5
+    activation: Activation = "gelu"
+    positions: Literal["sinusoidal", "learned", "rotary", "none"] = "sinusoidal"
+    rotary_base: float = 10000.0
+    max_length: int = 512
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("dim", "depth", "heads", "max_length"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("dropout", "attention_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), not {getattr(self, name)}")
+        if self.dim % self.heads:
+            raise ValueError(
+                f"heads must divide dim: {self.heads} heads do not divide width {self.dim}; "
+                f"possible are {_divisors(self.dim)}"
+            )
+        if self.kv_heads is not None and (self.kv_heads < 1 or self.heads % self.kv_heads):
+            raise ValueError(
+                f"kv_heads must divide heads: {self.kv_heads} does not divide {self.heads}; "
+                f"possible are {_divisors(self.heads)}"
+            )
+        if self.hidden is not None and self.hidden < 1:
+            raise ValueError(f"hidden must be at least 1, not {self.hidden}")
+        if self.positions == "sinusoidal" and self.dim % 2:
+            raise ValueError(f"sinusoidal positions need an even dim, not {self.dim}")
+        if self.positions == "rotary" and self.head_dim % 2:
+            raise ValueError(
+                f"rotary positions need an even width per head, not {self.dim} / {self.heads} = {self.head_dim}"
+            )
+
+    @property
+    def head_dim(self) -> int:
+        return self.dim // self.heads
+
+    @property
+    def key_value_heads(self) -> int:
+        return self.heads if self.kv_heads is None else self.kv_heads
+
+    @property
+    def feed_forward_dim(self) -> int:
+        """`hidden`, or its default; swiglu's is rounded up to a multiple of 8, which matrix units like."""
+        if self.hidden is not None:
+            return self.hidden
+        return -(-8 * self.dim // 24) * 8 if self.activation == "swiglu" else 4 * self.dim
+
+
+def _divisors(number: int) -> str:
+    return ", ".join(str(n) for n in range(1, min(number, 64) + 1) if number % n == 0)

@@ -1,0 +1,24 @@
+"""Tokens or pixels to logits: the three shapes of the Transformer, and decoding."""
+
+from tfzoo.models.classifier import ImageClassifier, Pooling, TextClassifier
+from tfzoo.models.decoding import Beam, Greedy, Hypothesis, Limits, Sampling, decode
+from tfzoo.models.embedding import PatchEmbedding, TokenEmbedding
+from tfzoo.models.language_model import LanguageModel
+from tfzoo.models.seq2seq import Seq2Seq, Tying
+
+__all__ = [
+    "Beam",
+    "Greedy",
+    "Hypothesis",
+    "ImageClassifier",
+    "LanguageModel",
+    "Limits",
+    "PatchEmbedding",
+    "Pooling",
+    "Sampling",
+    "Seq2Seq",
+    "TextClassifier",
+    "TokenEmbedding",
+    "Tying",
+    "decode",
+]

@@ -1,0 +1,100 @@
+"""Language model: a decoder-only stack that predicts the next token (Radford et al. 2019).
+
+Letters: B batch, T length, V vocabulary, R rows being decoded.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tfzoo.backbone import Cache, Transformer, TransformerConfig
+from tfzoo.layout import Layout
+from tfzoo.models.embedding import TokenEmbedding
+
+
+class LanguageModel(nn.Module):
+    """Tokens to logits of the next one.
+
+    Args:
+        config: shape of the stack.
+        vocabulary: number of tokens V.
+        tie: whether the embedding is also the output layer.
+    """
+
+    def __init__(self, config: TransformerConfig, vocabulary: int, tie: bool = True) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = TokenEmbedding(vocabulary, config.dim)
+        self.decoder = Transformer(config, causal=True)
+        self.output = self.embedding if tie else TokenEmbedding(vocabulary, config.dim)
+
+    def hidden(self, tokens: Tensor, layout: Layout, cache: Cache | None = None) -> Tensor:
+        """What the output layer reads. tokens: (B, T), with a cache only the new ones; returns (B, T, D)."""
+        return self.decoder(self.embedding(tokens), layout, cache=cache)
+
+    def forward(self, tokens: Tensor, layout: Layout, cache: Cache | None = None) -> Tensor:
+        """tokens: (B, T); returns logits (B, T, V)."""
+        return self.output.logits(self.hidden(tokens, layout, cache))
+
+    def steps(self, layout: Layout) -> LanguageModelSteps:
+        """Decoding step by step after prompts of this layout, (B, T), padded on the right."""
+        return LanguageModelSteps(self, layout)
+
+
+class LanguageModelSteps:
+    """One decoding under way. Text may grow past the model's positions: the older half is then forgotten."""
+
+    def __init__(self, model: LanguageModel, prompt: Layout) -> None:
+        if prompt.shape[1] > model.config.max_length:
+            raise ValueError(
+                f"a prompt of {prompt.shape[1]} tokens does not fit the model's "
+                f"{model.config.max_length} positions"
+            )
+        self.model, self.layout = model, prompt
+        self.cache = model.decoder.cache(model.config.max_length)
+        self.tokens: Tensor | None = None
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """tokens: first the prompts (B, T), then one (R, 1) at a time; returns logits after the last, (R, V)."""
+        if self.tokens is None:
+            self.tokens = tokens
+            x = self.model.hidden(tokens, self.layout, self.cache)
+            # Prompts of several lengths end at different places.
+            last = self.layout.segments.sum(dim=1) - 1
+            return self.model.output.logits(x[torch.arange(len(x), device=x.device), last])
+        self.tokens = torch.cat([self.tokens, tokens], dim=1)
+        new = self._next()
+        self.layout = self.layout.extend(new)
+        if self.tokens.shape[1] > self.model.config.max_length:
+            tokens, new = self._forget()
+        return self.model.output.logits(self.model.hidden(tokens, new, self.cache)[:, -1])
+
+    def reorder(self, rows: Tensor) -> None:
+        """Go on with row rows[i], (R,), as row i."""
+        self.cache.reorder(rows)
+        self.layout = self.layout.select(rows)
+        if self.tokens is not None:
+            self.tokens = self.tokens[rows]
+
+    def _next(self) -> Layout:
+        """The layout of one more token in each row."""
+        rows, length = self.layout.shape
+        if self.layout.dense:
+            return Layout.full(rows, 1, self.layout.device, start=self.layout.start + length)
+        position = self.layout.segments.sum(dim=1, keepdim=True)
+        return Layout(position, torch.ones_like(position))
+
+    def _forget(self) -> tuple[Tensor, Layout]:
+        """Start over from the newer half, as if it were the prompt."""
+        assert self.tokens is not None
+        keep = max(1, self.model.config.max_length // 2)
+        self.tokens = self.tokens[:, -keep:]
+        rows = len(self.tokens)
+        if self.layout.dense:
+            self.layout = Layout.full(rows, keep, self.tokens.device)
+        else:
+            segments = self.layout.segments[:, -keep:]
+            self.layout = Layout((segments.cumsum(1) - 1).clamp(min=0), segments)
+        self.cache = self.model.decoder.cache(self.model.config.max_length)
+        return self.tokens, self.layout
