@@ -187,7 +187,7 @@ class _OneByOne:
         if finished == len(self.done) or len(self.history) == self.limits.max_tokens:
             return None
         if finished * 4 < len(self.done):
-            return None if finished == len(self.done) else (None, chosen)
+            return None, chosen
         rows = (~self.done).nonzero()[:, 0]
         self.sequence, self.done = self.sequence[rows], self.done[rows]
         return rows, chosen[rows]
