@@ -73,6 +73,12 @@ class Layout:
         """The layout of the given rows, (R,)."""
         return Layout(self.positions[rows], self.segments[rows], self.dense, self.start)
 
+    def head(self, length: int) -> Layout:
+        """The layout of the first `length` tokens of every row."""
+        return Layout(
+            self.positions[:, :length], self.segments[:, :length], self.dense, self.start
+        )
+
     def extend(self, other: Layout) -> Layout:
         """This layout followed by another along the sequence: (B, S) and (B, T) give (B, S + T)."""
         return Layout(

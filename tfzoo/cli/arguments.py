@@ -1,0 +1,52 @@
+"""Two kindnesses before LightningCLI reads its arguments: --data PATH, and the config of a checkpoint's own run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tfzoo.data.corpora import CORPORA
+from tfzoo.tracking.runs import run_of
+
+
+def prepared(arguments: list[str]) -> list[str]:
+    """The arguments as LightningCLI understands them.
+
+    `--data PATH`, with the path of a data set or the name of an embedded one, is `--data.path PATH`. And `test`,
+    `validate` and `predict` of a checkpoint need no `-c`: its run's own config is taken.
+    """
+    subcommand, *rest = arguments
+    rest = _data_paths(rest)
+    options = {argument.partition("=")[0] for argument in rest}
+    if subcommand != "fit" and not options & {"-c", "--config", "--help", "-h"}:
+        checkpoint = _value(rest, "--ckpt_path")
+        run = run_of(Path(checkpoint)) if checkpoint else None
+        if run is not None and run.config_file.is_file():
+            rest = ["-c", str(run.config_file), *rest]
+    return [subcommand, *rest]
+
+
+def _data_paths(arguments: list[str]) -> list[str]:
+    changed = []
+    previous = ""
+    for argument in arguments:
+        if argument.startswith("--data=") and _is_data(argument.removeprefix("--data=")):
+            argument = argument.replace("--data=", "--data.path=", 1)
+        elif previous == "--data" and _is_data(argument):
+            changed[-1] = "--data.path"
+        changed.append(argument)
+        previous = argument
+    return changed
+
+
+def _is_data(value: str) -> bool:
+    config = value.endswith((".yaml", ".yml"))
+    return value in CORPORA or (Path(value).exists() and not config)
+
+
+def _value(arguments: list[str], option: str) -> str | None:
+    for position, argument in enumerate(arguments):
+        if argument.startswith(f"{option}="):
+            return argument.removeprefix(f"{option}=")
+        if argument == option and position + 1 < len(arguments):
+            return arguments[position + 1]
+    return None

@@ -1,0 +1,215 @@
+"""Experiments through Lightning's command line: fit, validate, test, predict.
+
+What the house adds to LightningCLI: facts linked from data to task, one folder for everything a run leaves, loggers and
+checkpoints by default, and mistakes told in one line.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+import tfzoo.training.optim  # noqa: F401  schedules by short name
+from tfzoo.cli.arguments import prepared
+from tfzoo.cli.report import tell_end, tell_start
+from tfzoo.data import TaskData
+from tfzoo.tasks import Task
+from tfzoo.tracking.loggers import MetricsLogger, WandbLogger
+from tfzoo.tracking.runs import Run, new_run, run_of
+from tfzoo.training.callbacks import Show
+from tfzoo.training.checkpoint import WholeCheckpointIO
+
+TRAINER_DEFAULTS: dict[str, Any] = {
+    "logger": [
+        {"class_path": "tfzoo.tracking.loggers.MetricsLogger"},
+        {"class_path": "tfzoo.tracking.loggers.WandbLogger"},
+    ],
+    "gradient_clip_val": 1.0,
+    "log_every_n_steps": 10,
+    "num_sanity_val_steps": 0,
+    # Batches by token budget know their rank themselves.
+    "use_distributed_sampler": False,
+}
+
+
+class SaveConfig(SaveConfigCallback):
+    """Writes the whole config into the run's folder, as `tfzoo fit -c` reads it again."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage == "fit":
+            path = Run(Path(trainer.default_root_dir)).config_file
+            self.parser.save(self.config, path, skip_none=False, overwrite=True, multifile=False)
+
+
+class ExperimentCLI(LightningCLI):
+    """`tfzoo fit -c experiments/... [-c configs/...] [--key value ...]` and its siblings."""
+
+    run: Run | None = None
+
+    def __init__(self, arguments: list[str]) -> None:
+        kinds = {name: {"exit_on_error": False} for name in self.subcommands()}
+        super().__init__(
+            Task,
+            TaskData,
+            save_config_callback=SaveConfig,
+            save_config_kwargs={"save_to_log_dir": False},
+            trainer_defaults=TRAINER_DEFAULTS,
+            seed_everything_default=1,
+            parser_kwargs={"prog": "tfzoo", "exit_on_error": False, **kinds},
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            args=prepared(arguments),
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument(
+            "--experiment", type=str | None, default=None, help="name of the run's folder under --runs"
+        )
+        parser.add_argument("--runs", type=str, default="runs", help="where all runs are kept")
+        parser.add_argument(
+            "--run_id", type=str | None, default=None, help="name of this run; none: time and chance"
+        )
+        parser.link_arguments("data", "model.init_args.facts", _facts, apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        self.config = parser.parse_args(args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Lightning would let settings saved in the checkpoint beat explicit flags; what is said here stands."""
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Opens the run's folder only now, when data and model have been built without complaint."""
+        settings = self._get(self.config_init, "trainer")
+        settings["plugins"] = [*_listed(settings.get("plugins")), WholeCheckpointIO()]
+        if self.subcommand != "fit":
+            settings["logger"] = False
+            return super().instantiate_trainer(enable_checkpointing=False, **kwargs)
+        self.run = self._open_run()
+        settings["default_root_dir"] = str(self.run.folder)
+        settings["logger"] = self._attached(settings["logger"], self.run)
+        settings["callbacks"] = self._callbacks(_listed(settings.get("callbacks")), self.run)
+        return super().instantiate_trainer(**kwargs)
+
+    def _open_run(self) -> Run:
+        checkpoint = self._get(self.config, "ckpt_path")
+        resumed = run_of(Path(checkpoint)) if checkpoint and Path(checkpoint).exists() else None
+        if resumed is not None:
+            return resumed
+        return new_run(
+            Path(self._get(self.config, "runs")),
+            self._get(self.config, "experiment") or self._experiment(),
+            self._get(self.config, "run_id"),
+        )
+
+    def _experiment(self) -> str:
+        """The name of the first config file, or of the task where there is none."""
+        files = self._get(self.config, "config") or []
+        return Path(str(files[0])).stem if files else type(self.model).__name__.lower()
+
+    def _attached(self, loggers: Any, run: Run) -> Any:
+        if loggers is True:
+            loggers = [MetricsLogger(), WandbLogger()]
+        for logger in _listed(loggers or None):
+            if isinstance(logger, MetricsLogger | WandbLogger):
+                logger.attach(run)
+            if isinstance(logger, WandbLogger):
+                logger.set_config(self._plain_config())
+        return loggers
+
+    def _plain_config(self) -> dict[str, Any]:
+        self._dump_config()
+        config = {k: v for k, v in self.config_dump.items() if k not in ("config", "ckpt_path")}
+        config["model"]["init_args"].pop("facts", None)
+        return yaml.safe_load(yaml.safe_dump(config))
+
+    def _callbacks(self, callbacks: list[Any], run: Run) -> list[Any]:
+        if not any(isinstance(c, ModelCheckpoint) for c in callbacks):
+            metric, mode = self.model.best
+            best = ModelCheckpoint(
+                run.checkpoints,
+                filename="best",
+                monitor=metric,
+                mode=mode,
+                save_last=True,
+                enable_version_counter=False,
+            )
+            callbacks = [*callbacks, best]
+        for kind in (Show, LearningRateMonitor):
+            if not any(isinstance(c, kind) for c in callbacks):
+                callbacks = [*callbacks, kind()]
+        if not self._get(self.config_init, "trainer")["logger"]:
+            callbacks = [c for c in callbacks if not isinstance(c, LearningRateMonitor)]
+        return callbacks
+
+    def before_fit(self) -> None:
+        assert self.run is not None
+        for logger in self.trainer.loggers:
+            logger.log_hyperparams(self.model.notes())
+        tell_start(self.run)
+
+    def after_fit(self) -> None:
+        assert self.run is not None
+        tell_end(self.run, self.trainer)
+
+    def after_validate(self) -> None:
+        self._keep_metrics("validation.json")
+
+    def after_test(self) -> None:
+        self._keep_metrics("test.json")
+
+    @rank_zero_only
+    def _keep_metrics(self, name: str) -> None:
+        """Beside the checkpoint that was measured, in its run's folder."""
+        run = self._measured_run()
+        if run is not None:
+            metrics = {k: float(v) for k, v in self.trainer.callback_metrics.items()}
+            (run.folder / name).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+
+    def predict(self, **kwargs: Any) -> None:
+        """Predictions as JSON lines: in the checkpoint's run folder, or here where it has none."""
+        batches = self.trainer.predict(**kwargs, return_predictions=True) or []
+        run = self._measured_run()
+        path = (run.folder if run else Path()) / "predictions.jsonl"
+        with path.open("w", encoding="utf-8") as file:
+            for row in (row for batch in batches for row in batch):  # type: ignore[union-attr]
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        print(f"predictions in {path}")
+
+    def _measured_run(self) -> Run | None:
+        checkpoint = self._get(self.config, "ckpt_path")
+        return run_of(Path(checkpoint)) if checkpoint else None
+
+
+def _facts(data: TaskData) -> Any:
+    return data.facts
+
+
+def _listed(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def fit(arguments: list[str]) -> None:
+    ExperimentCLI(["fit", *arguments])
+
+
+def validate(arguments: list[str]) -> None:
+    ExperimentCLI(["validate", *arguments])
+
+
+def test(arguments: list[str]) -> None:
+    ExperimentCLI(["test", *arguments])
+
+
+def predict(arguments: list[str]) -> None:
+    ExperimentCLI(["predict", *arguments])

@@ -1,0 +1,69 @@
+"""Finds the command and runs it; nothing heavy is imported before it is known which."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import tfzoo
+
+
+class Command(NamedTuple):
+    """A command: what it does in one line, and where it lives as "module:function" of the arguments after its name."""
+
+    summary: str
+    target: str
+
+    def load(self) -> Callable[[list[str]], object]:
+        module, _, function = self.target.partition(":")
+        return getattr(importlib.import_module(module), function)
+
+
+COMMANDS = {
+    "fit": Command("train an experiment: tfzoo fit -c experiments/...", "tfzoo.cli.experiment:fit"),
+    "validate": Command("measure a checkpoint on the validation split", "tfzoo.cli.experiment:validate"),
+    "test": Command("measure a checkpoint on the test split", "tfzoo.cli.experiment:test"),
+    "predict": Command("write predictions for the test split", "tfzoo.cli.experiment:predict"),
+    "translate": Command("translate text with a checkpoint", "tfzoo.cli.apply:translate"),
+    "classify": Command("classify text or image files with a checkpoint", "tfzoo.cli.apply:classify"),
+    "generate": Command("go on with a text by a checkpoint", "tfzoo.cli.apply:generate"),
+    "demo": Command("train and compare the four embedded experiments", "tfzoo.cli.demo:demo"),
+}
+
+
+def usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: tfzoo COMMAND ...",
+            "",
+            "One Transformer, every task.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "tfzoo COMMAND --help says more; tfzoo --version prints the version.",
+        ]
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, or 2 after a user's mistake, told in one line on stderr."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    name = arguments[0] if arguments else "--help"
+    if name in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if name == "--version":
+        print(f"tfzoo {tfzoo.__version__}")
+        return 0
+    from tfzoo.cli.mistakes import nearest, told_in_one_line
+
+    with told_in_one_line() as outcome:
+        if name not in COMMANDS:
+            raise ValueError(f"no command {name!r}{nearest(name, COMMANDS)}; tfzoo --help lists them")
+        COMMANDS[name].load()(arguments[1:])
+    return outcome.code

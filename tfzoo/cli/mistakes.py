@@ -1,0 +1,66 @@
+"""A user's mistake gets one line on stderr and exit code 2, never a traceback."""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import os
+import re
+import sys
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+TRACEBACK = "TFZOO_TRACEBACK"
+"""Environment variable: set to 1 to see where an error came from."""
+
+
+@dataclass
+class Outcome:
+    code: int = 0
+
+
+@contextmanager
+def told_in_one_line() -> Iterator[Outcome]:
+    """Run a block; its ValueError or OSError, and what argument parsers raise, become one line and code 2."""
+    outcome = Outcome()
+    try:
+        yield outcome
+    except KeyboardInterrupt:
+        print("tfzoo: interrupted", file=sys.stderr)
+        outcome.code = 130
+    except BrokenPipeError:
+        # Whoever read our output has seen enough, as `head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
+        if not is_mistake(error):
+            raise
+        if os.environ.get(TRACEBACK) == "1":
+            traceback.print_exc()
+        print(f"tfzoo: error: {one_line(error)}", file=sys.stderr)
+        outcome.code = 2
+
+
+def is_mistake(error: Exception) -> bool:
+    """Whether the user can mend it: bad values, files and settings; anything else is a fault of ours."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    # Named, not imported: these come from packages that may not have been needed so far.
+    return bool(
+        names & {"ValueError", "OSError", "MisconfigurationException", "ArgumentError", "DataFilesNotFoundError"}
+    )
+
+
+def one_line(error: Exception) -> str:
+    """The message of an error without its line breaks and parsers' repetitions."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"no space left on the disk{f' for {error.filename}' if error.filename else ''}"
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.strerror.lower()}: {error.filename}"
+    return re.sub(r"\s+", " ", str(error)).strip() or type(error).__name__
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`, did you mean 'x'?` where something known is close, else nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f", did you mean {close[0]!r}?" if close else ""

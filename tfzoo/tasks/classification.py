@@ -1,0 +1,275 @@
+"""Classification of texts as BERT does, and of images as ViT does: an encoder and a linear layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+
+from tfzoo.backbone import TransformerConfig, capture
+from tfzoo.data.batching import ImageBatch, TextBatch
+from tfzoo.data.image_classification import ImageFacts
+from tfzoo.data.text_classification import TextFacts
+from tfzoo.layout import Layout
+from tfzoo.models import ImageClassifier, Pooling, TextClassifier
+from tfzoo.tasks.task import Loss, Row, Task
+from tfzoo.tracking.figures import AttentionPicture, PatchPicture, Picture
+from tfzoo.training.optim import OptimizerFactory, Schedule
+
+
+class Classification(Task):
+    """What texts and images have in common: cross-entropy over classes, accuracy and macro F1."""
+
+    facts: TextFacts | ImageFacts
+    best = ("val/accuracy", "max")
+
+    def build_metrics(self, label_smoothing: float) -> None:
+        classes = len(self.facts.labels)
+        self.label_smoothing = label_smoothing
+        metrics = MetricCollection(
+            {
+                "accuracy": MulticlassAccuracy(classes, average="micro"),
+                "f1": MulticlassF1Score(classes, average="macro"),
+            }
+        )
+        self.val_metrics = metrics.clone(prefix="val/")
+        self.test_metrics = metrics.clone(prefix="test/")
+
+    def logits(self, batch: Any) -> Tensor:
+        """(N, V) for the N samples of the batch."""
+        raise NotImplementedError
+
+    def row(self, batch: Any, index: int) -> Any:
+        """The sample as a person sees it."""
+        raise NotImplementedError
+
+    def loss(self, batch: Any) -> Loss:
+        return self.cross_entropy(self.logits(batch), batch.labels, self.label_smoothing)
+
+    @staticmethod
+    def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Loss:
+        """labels: (N,) classes or (N, V) probabilities."""
+        total = F.cross_entropy(
+            logits.float(), labels, reduction="sum", label_smoothing=smoothing
+        )
+        return Loss(total, torch.tensor(len(labels), device=labels.device))
+
+    def validation_step(self, batch: Any, index: int) -> list[Row]:
+        return self._evaluate(batch, "val", self.val_metrics)
+
+    def test_step(self, batch: Any, index: int) -> list[Row]:
+        return self._evaluate(batch, "test", self.test_metrics)
+
+    def predict_step(self, batch: Any, index: int) -> list[dict[str, Any]]:
+        probabilities = self.logits(batch).float().softmax(-1)
+        return [
+            {"label": self.facts.labels[p.argmax()], "probability": p.max().item()}
+            for p in probabilities
+        ]
+
+    def _evaluate(self, batch: Any, stage: str, metrics: MetricCollection) -> list[Row]:
+        """Logs loss and metrics; returns the misread samples."""
+        logits = self.logits(batch)
+        self.log_average(f"{stage}/loss", self.cross_entropy(logits, batch.labels))
+        metrics.update(logits, batch.labels)
+        self.log_dict(metrics, prog_bar=True, on_epoch=True)
+        probabilities = logits.float().softmax(-1)
+        wrong = (probabilities.argmax(-1) != batch.labels).nonzero()[:, 0].tolist()
+        labels = self.facts.labels
+        return [
+            [
+                self.row(batch, i),
+                labels[batch.labels[i]],
+                labels[probabilities[i].argmax()],
+                round(probabilities[i].max().item(), 3),
+            ]
+            for i in wrong
+        ]
+
+
+class TextClassification(Classification):
+    """Text to one of several classes, with learned positions as in BERT (Devlin et al. 2019).
+
+    Args:
+        backbone: shape of the encoder.
+        pooling: "cls" classifies the first token, "mean" the mean over tokens.
+        label_smoothing: share of the target probability spread over the classes.
+        token_dropout: share of the input tokens that training hides behind <unk>.
+        optimizer: of parameter groups.
+        schedule: the learning rate over time.
+        facts: linked from the data.
+    """
+
+    facts_class = TextFacts
+    facts: TextFacts
+    network: TextClassifier
+    columns = ("text", "label", "read as", "probability")
+
+    def __init__(
+        self,
+        backbone: TransformerConfig,
+        pooling: Pooling = "cls",
+        label_smoothing: float = 0.0,
+        token_dropout: float = 0.0,
+        optimizer: OptimizerFactory | None = None,
+        schedule: Schedule | None = None,
+        facts: TextFacts | None = None,
+    ) -> None:
+        settings = {
+            "backbone": backbone,
+            "pooling": pooling,
+            "label_smoothing": label_smoothing,
+            "token_dropout": token_dropout,
+        }
+        super().__init__(facts, settings, optimizer, schedule)
+        self.check_length(self.facts.longest, backbone)
+        self.token_dropout = token_dropout
+        self.network = TextClassifier(
+            backbone, self.facts.tokenizer.vocab_size, len(self.facts.labels), pooling
+        )
+        self.build_metrics(label_smoothing)
+
+    def logits(self, batch: TextBatch) -> Tensor:
+        tokens = batch.tokens
+        if self.training and self.token_dropout:
+            hidden = torch.rand(tokens.shape, device=tokens.device) < self.token_dropout
+            hidden &= batch.layout.positions > 0  # the class token stays
+            tokens = tokens.masked_fill(hidden, self.facts.tokenizer.unk)
+        return self.network(tokens, batch.layout, batch.first)
+
+    def row(self, batch: TextBatch, index: int) -> str:
+        return batch.text[index]
+
+    def predict_step(self, batch: TextBatch, index: int) -> list[dict[str, Any]]:
+        found = super().predict_step(batch, index)
+        return [{"text": t, **row} for t, row in zip(batch.text, found, strict=True)]
+
+    def encode(self, texts: Sequence[str]) -> tuple[Tensor, Layout, Tensor]:
+        """Tokens, layout and first tokens of texts, as `logits` takes them."""
+        tokenizer = self.facts.tokenizer
+        rows = [[tokenizer.cls, *ids] for ids in tokenizer.encode_batch(texts)]
+        tokens, layout = self.padded(rows, tokenizer.pad)
+        return tokens, layout, torch.arange(len(rows), device=self.device) * tokens.shape[1]
+
+    @torch.inference_mode()
+    def classify(self, texts: Sequence[str], batch_size: int = 32) -> Iterator[dict[str, float]]:
+        """For each text its classes with their probabilities, likeliest first."""
+        for start in range(0, len(texts), batch_size):
+            logits = self.network(*self.encode(texts[start : start + batch_size]))
+            yield from ranked(logits, self.facts.labels)
+
+    @torch.inference_mode()
+    def pictures(self, batch: TextBatch) -> list[Picture]:
+        """Each head of the last block: which tokens of the first text look at which."""
+        tokens, layout, first = self.encode(batch.text[:1])
+        with capture(self.network) as weights:
+            self.network(tokens, layout, first)
+        pieces = [self.facts.tokenizer.token(i) for i in tokens[0].tolist()]
+        last = list(weights.values())[-1][0].cpu().numpy()
+        return [AttentionPicture("attention", last, pieces, pieces)]
+
+
+class ImageClassification(Classification):
+    """Image to one of several classes through patches (Dosovitskiy et al. 2021).
+
+    Args:
+        backbone: shape of the encoder; max_length must hold all patches and the class token.
+        patch: side of a patch in pixels.
+        pooling: "cls" classifies the class token, "mean" the mean over tokens.
+        label_smoothing: share of the target probability spread over the classes.
+        mixup: strength of mixing pairs of images (Zhang et al. 2018); 0 for none.
+        cutmix: strength of pasting patches of one image into another (Yun et al. 2019); 0 for none.
+        optimizer: of parameter groups.
+        schedule: the learning rate over time.
+        facts: linked from the data.
+    """
+
+    facts_class = ImageFacts
+    facts: ImageFacts
+    network: ImageClassifier
+    columns = ("image", "label", "read as", "probability")
+
+    def __init__(
+        self,
+        backbone: TransformerConfig,
+        patch: int = 16,
+        pooling: Pooling = "cls",
+        label_smoothing: float = 0.0,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        optimizer: OptimizerFactory | None = None,
+        schedule: Schedule | None = None,
+        facts: ImageFacts | None = None,
+    ) -> None:
+        settings = {
+            "backbone": backbone,
+            "patch": patch,
+            "pooling": pooling,
+            "label_smoothing": label_smoothing,
+            "mixup": mixup,
+            "cutmix": cutmix,
+        }
+        super().__init__(facts, settings, optimizer, schedule)
+        classes = len(self.facts.labels)
+        self.network = ImageClassifier(
+            backbone, self.facts.size, patch, self.facts.channels, classes, pooling
+        )
+        self.mix = None
+        if mixup or cutmix:
+            from timm.data import Mixup
+
+            self.mix = Mixup(mixup, cutmix, label_smoothing=label_smoothing, num_classes=classes)
+        self.build_metrics(label_smoothing)
+
+    def logits(self, batch: ImageBatch) -> Tensor:
+        return self.network(batch.images)
+
+    def loss(self, batch: ImageBatch) -> Loss:
+        # Mixup pairs each image with another of its batch: an odd one out stays as it is.
+        if self.mix is None or not self.training or len(batch.labels) % 2:
+            return super().loss(batch)
+        images, targets = self.mix(batch.images, batch.labels)
+        return self.cross_entropy(self.network(images), targets)
+
+    def row(self, batch: ImageBatch, index: int) -> np.ndarray:
+        return self.picture(batch.images[index])
+
+    def picture(self, image: Tensor) -> np.ndarray:
+        """An input image as it was before normalising: (h, w) or (h, w, 3) in 0..1."""
+        mean = torch.tensor(self.facts.mean, device=image.device)[:, None, None]
+        std = torch.tensor(self.facts.std, device=image.device)[:, None, None]
+        pixels = (image.float() * std + mean).clamp(0, 1).permute(1, 2, 0).cpu().numpy()
+        return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+
+    @torch.inference_mode()
+    def classify(self, images: Sequence[Any], batch_size: int = 32) -> Iterator[dict[str, float]]:
+        """images: PIL images. For each its classes with their probabilities, likeliest first."""
+        transform = self.facts.transform()
+        for start in range(0, len(images), batch_size):
+            pixels = torch.stack([transform(image) for image in images[start : start + batch_size]])
+            yield from ranked(self.network(pixels.to(self.device)), self.facts.labels)
+
+    @torch.inference_mode()
+    def pictures(self, batch: ImageBatch) -> list[Picture]:
+        """Each head of the last block: which patches the class token of the first image looks at."""
+        with capture(self.network) as weights:
+            probabilities = self.network(batch.images[:1]).float().softmax(-1)[0]
+        grid = self.network.embedding.grid
+        last = list(weights.values())[-1][0, :, 0, 1:].unflatten(-1, (grid, grid)).cpu().numpy()
+        label = self.facts.labels[batch.labels[0]]
+        read = self.facts.labels[probabilities.argmax()]
+        caption = f"{label}, read as {read} ({probabilities.max():.0%})"
+        return [PatchPicture("attention", last, self.picture(batch.images[0]), caption)]
+
+
+def ranked(logits: Tensor, labels: Sequence[str]) -> Iterator[dict[str, float]]:
+    """logits: (N, V). For each row its labels with probabilities, likeliest first."""
+    for probabilities in logits.float().softmax(-1):
+        order = probabilities.argsort(descending=True).tolist()
+        yield {labels[i]: probabilities[i].item() for i in order}

@@ -1,0 +1,202 @@
+"""What every task is: a network, a loss written once, an optimiser, and facts that travel in the checkpoint."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple, Self
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+import tfzoo
+from tfzoo.backbone import TransformerConfig
+from tfzoo.data.facts import Facts
+from tfzoo.layout import Layout
+from tfzoo.tracking.figures import Picture
+from tfzoo.training.optim import Constant, OptimizerFactory, Schedule, decay_groups, scheduled
+
+Row = list[Any]
+"""One row of a table of samples: text, numbers or image arrays."""
+
+
+class Loss(NamedTuple):
+    """A sum and what it is a sum over, so that averages are right whatever a batch holds.
+
+    total: scalar, the sum of losses in nats.
+    count: scalar, how many tokens, texts or images they are the losses of.
+    """
+
+    total: Tensor
+    count: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        return self.total / self.count.clamp(min=1)
+
+
+class Task(LightningModule):
+    """A task on the shared Transformer.
+
+    A subclass builds `self.network` from its facts and settings, and writes `loss`; the rest has defaults.
+
+    Args:
+        facts: what the network must know of the data: vocabularies, class names. Never in a config; linked from the
+            DataModule, and carried in the checkpoint.
+        settings: the arguments that decide the network, as they came; carried in the checkpoint.
+        optimizer: parameter groups to an optimiser; its weight decay spares biases and norms.
+        schedule: the learning rate over time.
+
+    Class attributes: `facts_class`, the facts it needs; `columns`, the names of what `validation_step` returns rows of;
+    `best`, the metric whose best checkpoint is kept.
+    """
+
+    facts_class: ClassVar[type[Facts]]
+    columns: ClassVar[tuple[str, ...]] = ()
+    best: ClassVar[tuple[str, Literal["min", "max"]]] = ("val/loss", "min")
+    network: nn.Module
+
+    def __init__(
+        self,
+        facts: Facts | None,
+        settings: dict[str, Any],
+        optimizer: OptimizerFactory | None = None,
+        schedule: Schedule | None = None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(facts, self.facts_class):
+            raise ValueError(
+                f"{type(self).__name__} needs data that gives {self.facts_class.__name__}, "
+                f"not {type(facts).__name__}: choose the DataModule of this task"
+            )
+        self.facts = facts
+        self.settings = {k: asdict(v) if is_dataclass(v) else v for k, v in settings.items()}  # type: ignore[arg-type]
+        self.optimizer = optimizer or (lambda groups: AdamW(groups, lr=1e-3))
+        self.schedule = schedule or Constant()
+
+    def loss(self, batch: Any) -> Loss:
+        raise NotImplementedError
+
+    def training_step(self, batch: Any, index: int) -> Tensor:
+        loss = self.loss(batch).mean
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def log_average(self, name: str, loss: Loss) -> None:
+        """Log a loss whose average over the epoch counts every token or sample once."""
+        self.log(name, loss.mean, batch_size=int(loss.count), prog_bar=True, sync_dist=True)
+
+    def check_length(self, longest: int, backbone: TransformerConfig) -> None:
+        """Raises ValueError where the data holds a sequence longer than the model's positions."""
+        if longest > backbone.max_length:
+            raise ValueError(
+                f"the data's longest sequence has {longest} tokens, the model has {backbone.max_length} positions: "
+                f"raise backbone.max_length, or cut with data.max_length {backbone.max_length} and data.truncate true"
+            )
+
+    def padded(self, rows: list[list[int]], pad: int) -> tuple[Tensor, Layout]:
+        """Token lists as tensors on this device: (B, T) and their layout.
+
+        Raises ValueError where one is longer than the model's positions.
+        """
+        longest = max(map(len, rows))
+        positions = self.network.config.max_length
+        if longest > positions:
+            raise ValueError(
+                f"a text of {longest} tokens is longer than the model's {positions} positions"
+            )
+        tokens = torch.tensor([row + [pad] * (longest - len(row)) for row in rows])
+        layout = Layout.padded(torch.tensor([len(row) for row in rows]), longest)
+        return tokens.to(self.device), layout.to(self.device)
+
+    def notes(self) -> dict[str, Any]:
+        """What a reader of the run should know beside its metrics."""
+        return {"parameters": sum(p.numel() for p in self.parameters())}
+
+    def pictures(self, batch: Any) -> list[Picture]:
+        """What the network looks at in the first sample of the batch."""
+        return []
+
+    def samples(self) -> list[Row]:
+        """Rows to show that come from no batch, as generated text does."""
+        return []
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimizer(decay_groups(self))
+        return scheduled(optimizer, self.schedule, self.trainer.max_steps)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["tfzoo"] = {
+            "version": tfzoo.__version__,
+            "task": f"{type(self).__module__}.{type(self).__qualname__}",
+            "settings": self.settings,
+            "facts": self.facts.to_dict(),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        carried = checkpoint.get("tfzoo")
+        if carried is None:
+            raise ValueError("the checkpoint was not written by tfzoo: it carries no task")
+        self.facts.check_same(self.facts_class.from_dict(carried["facts"]))
+        theirs, ours = _flat(carried["settings"]), _flat(self.settings)
+        for key in ours:
+            if key in theirs and theirs[key] != ours[key] and key.startswith("backbone."):
+                raise ValueError(
+                    f"the checkpoint was trained with {key} {theirs[key]}, the config says {ours[key]}: "
+                    "use the config.yaml of its run folder"
+                )
+
+    @classmethod
+    def from_checkpoint(cls, path: str | Path, device: str = "cpu") -> Self:
+        """The trained task, ready to use without its data set.
+
+        Only tensors and plain values are read (`weights_only`), and only a subclass of the class this is called on is
+        ever built. Raises ValueError where the file is cut short, no checkpoint, or of another task.
+        """
+        checkpoint = read_checkpoint(path)
+        if "tfzoo" not in checkpoint:
+            raise ValueError(f"{path} was not written by tfzoo: it carries no task")
+        carried = checkpoint["tfzoo"]
+        module, _, name = carried["task"].rpartition(".")
+        try:
+            kind = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError):
+            raise ValueError(f"{path} is of task {carried['task']}, which is not installed") from None
+        if not (isinstance(kind, type) and issubclass(kind, cls)):
+            raise ValueError(f"{path} is of task {name}; this needs {cls.__name__}")
+        settings = dict(carried["settings"])
+        if isinstance(settings.get("backbone"), dict):
+            settings["backbone"] = TransformerConfig(**settings["backbone"])
+        task = kind(facts=kind.facts_class.from_dict(carried["facts"]), **settings)
+        task.load_state_dict(checkpoint["state_dict"])
+        return task.to(device).eval()
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The contents of a checkpoint; never executes anything in it. Raises ValueError where it cannot be one."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises a dozen kinds, for a file cut short as for any other file
+        raise ValueError(
+            f"{path} cannot be read as a checkpoint: it is cut short, damaged, or something else "
+            f"({str(error).splitlines()[0][:120] if str(error) else type(error).__name__})"
+        ) from None
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise ValueError(f"{path} is no checkpoint: it holds no state_dict")
+    return checkpoint
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,177 @@
+"""Translation: an encoder-decoder trained by teacher forcing (Vaswani et al. 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tfzoo.backbone import TransformerConfig, capture
+from tfzoo.data.batching import IGNORE, TranslationBatch
+from tfzoo.data.translation import TranslationFacts
+from tfzoo.layout import Layout
+from tfzoo.models import Beam, Greedy, Limits, Seq2Seq, Tying, decode
+from tfzoo.tasks.scores import TranslationScores
+from tfzoo.tasks.task import Loss, Row, Task
+from tfzoo.tracking.figures import AttentionPicture, Picture
+from tfzoo.training.optim import OptimizerFactory, Schedule
+
+
+class Translation(Task):
+    """Source text to target text.
+
+    Validation decodes greedily, test and `tfzoo translate` by beam search; both log BLEU and chrF of plain text.
+
+    Args:
+        backbone: shape of the encoder and of the decoder.
+        tie: which embeddings are shared: "output" the target's with the output layer, "all" also the source's.
+        label_smoothing: share of the target probability spread over the vocabulary (Szegedy et al. 2016).
+        beam_size: beams of test and translate; 1 is greedy.
+        length_penalty: above 0 favours longer translations, see `tfzoo.models.Beam`.
+        max_extra_tokens: a translation may be this many tokens longer than its source.
+        optimizer: of parameter groups.
+        schedule: the learning rate over time.
+        facts: linked from the data.
+    """
+
+    facts_class = TranslationFacts
+    facts: TranslationFacts
+    network: Seq2Seq
+    columns = ("source", "reference", "translation")
+    best = ("val/chrf", "max")
+
+    def __init__(
+        self,
+        backbone: TransformerConfig,
+        tie: Tying = "output",
+        label_smoothing: float = 0.1,
+        beam_size: int = 4,
+        length_penalty: float = 0.6,
+        max_extra_tokens: int = 50,
+        optimizer: OptimizerFactory | None = None,
+        schedule: Schedule | None = None,
+        facts: TranslationFacts | None = None,
+    ) -> None:
+        settings = {
+            "backbone": backbone,
+            "tie": tie,
+            "label_smoothing": label_smoothing,
+            "beam_size": beam_size,
+            "length_penalty": length_penalty,
+            "max_extra_tokens": max_extra_tokens,
+        }
+        super().__init__(facts, settings, optimizer, schedule)
+        self.beam, self.max_extra_tokens = Beam(beam_size, length_penalty), max_extra_tokens
+        self.label_smoothing = label_smoothing
+        longest = max(self.facts.longest_source, self.facts.longest_target)
+        self.check_length(longest, backbone)
+        self.network = Seq2Seq(
+            backbone, self.facts.source.vocab_size, self.facts.target.vocab_size, tie
+        )
+        self.scores = TranslationScores(self.facts.bleu_tokenize)
+
+    def loss(self, batch: TranslationBatch) -> Loss:
+        """Cross-entropy of each target token given the source and the true tokens before it."""
+        return self._cross_entropy(self._logits(batch), batch.labels, self.label_smoothing)
+
+    def _logits(self, batch: TranslationBatch) -> Tensor:
+        return self.network(batch.source, batch.source_layout, batch.target, batch.target_layout)
+
+    @staticmethod
+    def _cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Loss:
+        total = F.cross_entropy(
+            logits.flatten(0, 1).float(),
+            labels.flatten(),
+            ignore_index=IGNORE,
+            reduction="sum",
+            label_smoothing=smoothing,
+        )
+        return Loss(total, (labels != IGNORE).sum())
+
+    def validation_step(self, batch: TranslationBatch, index: int) -> list[Row]:
+        return self._evaluate(batch, "val", Greedy())
+
+    def test_step(self, batch: TranslationBatch, index: int) -> list[Row]:
+        return self._evaluate(batch, "test", self.beam)
+
+    def predict_step(self, batch: TranslationBatch, index: int) -> list[dict[str, Any]]:
+        return [
+            {"source": source, "reference": reference, "translation": translation}
+            for source, reference, translation in zip(
+                batch.source_text,
+                batch.target_text,
+                self._decode(batch.source, batch.source_layout, self.beam),
+                strict=True,
+            )
+        ]
+
+    def _evaluate(self, batch: TranslationBatch, stage: str, strategy: Beam | Greedy) -> list[Row]:
+        loss = self._cross_entropy(self._logits(batch), batch.labels)
+        self.log_average(f"{stage}/loss", loss)
+        translations = self._decode(batch.source, batch.source_layout, strategy)
+        self.scores.update(translations, batch.target_text)
+        return [
+            list(row)
+            for row in zip(batch.source_text, batch.target_text, translations, strict=True)
+        ]
+
+    def _finish(self, stage: str) -> None:
+        for name, value in self.scores.compute().items():
+            self.log(f"{stage}/{name}", value, prog_bar=True, rank_zero_only=True)
+        self.scores.reset()
+
+    def on_validation_epoch_end(self) -> None:
+        self._finish("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._finish("test")
+
+    def notes(self) -> dict[str, Any]:
+        return super().notes() | self.scores.signatures()
+
+    def _decode(self, source: Tensor, layout: Layout, strategy: Beam | Greedy) -> list[str]:
+        target = self.facts.target
+        longest = min(source.shape[1] + self.max_extra_tokens, self.network.config.max_length - 1)
+        start = torch.full((len(source), 1), target.bos, device=source.device)
+        forbidden = (target.pad, target.bos, target.unk, target.cls)
+        found = decode(
+            self.network.steps(source, layout, capacity=longest + 1),
+            start,
+            strategy,
+            Limits(target.eos, longest, forbidden),
+        )
+        return [target.decode(best[0].tokens) for best in found]
+
+    def _source(self, texts: Sequence[str]) -> tuple[Tensor, Layout]:
+        rows = [[*ids, self.facts.source.eos] for ids in self.facts.source.encode_batch(texts)]
+        return self.padded(rows, self.facts.source.pad)
+
+    @torch.inference_mode()
+    def translate(self, texts: Sequence[str], batch_size: int = 32) -> Iterator[str]:
+        """Translations of the texts, in their order. Raises ValueError for a text too long for the model."""
+        for start in range(0, len(texts), batch_size):
+            yield from self._decode(*self._source(texts[start : start + batch_size]), self.beam)
+
+    @torch.inference_mode()
+    def pictures(self, batch: TranslationBatch) -> list[Picture]:
+        """Each head of the last encoder-decoder attention: which source words each translated word looks at."""
+        text = batch.source_text[0]
+        source, layout = self._source([text])
+        translation = self._decode(source, layout, Greedy())[0]
+        target = self.facts.target
+        ids = [target.bos, *target.encode(translation)]
+        with capture(self.network) as weights:
+            self.network(
+                source,
+                layout,
+                torch.tensor([ids], device=self.device),
+                Layout.full(1, len(ids), self.device),
+            )
+        name = [n for n in weights if "cross_attention" in n][-1]
+        # The row of a token is the step that read it and chose the next: label it with what was chosen.
+        chosen = [target.token(i) for i in ids[1:]] + ["<eos>"]
+        keys = [self.facts.source.token(i) for i in source[0].tolist()]
+        return [AttentionPicture("alignment", weights[name][0].cpu().numpy(), chosen, keys)]

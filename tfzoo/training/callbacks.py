@@ -1,0 +1,62 @@
+"""What a run shows while it trains: samples a person can judge, and what attention looks at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning import Callback, LightningModule, Trainer
+
+from tfzoo.tracking.figures import ImageGrid, save
+from tfzoo.tracking.loggers import log_figure, log_table
+from tfzoo.tracking.samples import write_table
+
+
+class Show(Callback):
+    """After each validation, writes samples and attention pictures to figures/ and to every logger.
+
+    Args:
+        rows: samples shown at most.
+    """
+
+    def __init__(self, rows: int = 16) -> None:
+        self.limit = rows
+        self.rows: list[list[Any]] = []
+        self.batch: Any = None
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, *args: Any
+    ) -> None:
+        if self.batch is None:
+            self.batch = batch
+        if isinstance(outputs, list):
+            self.rows += outputs[: self.limit - len(self.rows)]
+
+    on_test_batch_end = on_validation_batch_end
+
+    def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        self._show(trainer, module)
+
+    def on_test_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        self._show(trainer, module)
+
+    def _show(self, trainer: Trainer, module: Any) -> None:
+        rows, batch = self.rows, self.batch
+        self.rows, self.batch = [], None
+        if trainer.sanity_checking or batch is None or not trainer.is_global_zero:
+            return
+        step, folder = trainer.global_step, Path(trainer.default_root_dir) / "figures"
+        rows = rows + module.samples()
+        if rows and isinstance(rows[0][0], np.ndarray):
+            captions = [f"{label}, read as {read} ({p:.0%})" for _, label, read, p in rows]
+            pictures = [ImageGrid("misread", [row[0] for row in rows], captions)]
+        else:
+            pictures = []
+            if rows:
+                write_table(folder / f"samples-step{step:06d}.md", module.columns, rows)
+                log_table(trainer.loggers, "samples", module.columns, rows, step)
+        for picture in pictures + module.pictures(batch):
+            path = folder / f"{picture.name}-step{step:06d}.png"
+            save(picture.draw(), path)
+            log_figure(trainer.loggers, picture.name, path, step)
