@@ -44,7 +44,11 @@ def declare_missing_operators(package: Path) -> list[str]:
     if torch.version.cuda or torch.version.hip or _library_loads(package):
         return []
     source = (package / "_meta_registrations.py").read_text(encoding="utf-8")
-    names = re.findall(r"""register_fake\(\s*["'](torchvision::\w+)["']""", source)
+    names = [
+        f"torchvision::{name}"
+        for name in re.findall(r"""register_fake\(\s*["']torchvision::(\w+)["']""", source)
+        if not hasattr(torch.ops.torchvision, name)  # declared before an import that failed
+    ]
     for name in names:
         torch.library.define(name, "(Tensor _) -> Tensor")
     return names
