@@ -1,0 +1,42 @@
+"""BPE-dropout (Provilkov et al. 2020) with a seed: `tokenizers` has it too, but draws from a source nobody can seed."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import tokenizers
+
+
+class BytePairs:
+    """The merges of a byte-level BPE tokenizer, applied one after the other."""
+
+    def __init__(self, inner: tokenizers.Tokenizer) -> None:
+        model = json.loads(inner.to_str())["model"]
+        if model["type"] != "BPE" or not model["merges"] or inner.pre_tokenizer is None:
+            raise ValueError("bpe_dropout needs a bpe tokenizer: set tokenizer to bpe, or bpe_dropout to 0")
+        self._split = inner.pre_tokenizer.pre_tokenize_str
+        self._normalize = inner.normalizer.normalize_str if inner.normalizer else str
+        self._ids: dict[str, int] = model["vocab"]
+        pairs = (tuple(m) if isinstance(m, list) else tuple(m.split(" ")) for m in model["merges"])
+        self._rank = {pair: rank for rank, pair in enumerate(pairs)}
+
+    def encode(self, text: str, dropout: float, chance: random.Random) -> list[int]:
+        """The ids of a text when each possible merge is skipped with probability `dropout` at each step."""
+        words = self._split(self._normalize(text))
+        return [id for word, _ in words for id in self._word(word, dropout, chance)]
+
+    def _word(self, word: str, dropout: float, chance: random.Random) -> list[int]:
+        pieces = list(word)
+        while len(pieces) > 1:
+            ranks = [self._rank.get(pair) for pair in zip(pieces, pieces[1:], strict=False)]
+            kept = [
+                (rank, place)
+                for place, rank in enumerate(ranks)
+                if rank is not None and chance.random() >= dropout
+            ]
+            if not kept:
+                break
+            place = min(kept)[1]
+            pieces[place : place + 2] = [pieces[place] + pieces[place + 1]]
+        return [self._ids[piece] for piece in pieces]

@@ -1,0 +1,164 @@
+"""Where rows come from: an embedded set, a local file or folder, or a set on the hub, all as `datasets`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+from datasets import Dataset, DatasetDict, IterableDataset
+
+from tfzoo.data import corpora
+
+Rows = Dataset | IterableDataset
+SPLITS = ("train", "validation", "test")
+READERS: dict[str, tuple[str, dict[str, Any]]] = {
+    ".json": ("json", {}),
+    ".jsonl": ("json", {}),
+    ".csv": ("csv", {}),
+    ".tsv": ("csv", {"sep": "\t"}),
+    ".parquet": ("parquet", {}),
+    ".arrow": ("arrow", {}),
+    ".txt": ("text", {}),
+}
+
+
+def load(
+    path: str,
+    name: str | None = None,
+    splits: tuple[str, str, str] = SPLITS,
+    validation_fraction: float = 0.1,
+    streaming: bool = False,
+    cache_dir: str | None = None,
+    whole_files: bool = False,
+) -> dict[str, Rows]:
+    """The rows of the splits train, validation and test.
+
+    path: an embedded set (interface, reviews, digits, shakespeare), a local file or folder, or a name on the hub,
+        looked for in this order; name: a hub set's configuration.
+    splits: what the set calls its three splits. Without a validation split one is held out from train by the hash of
+        what its rows say, equal rows together; without a test split, validation serves.
+    whole_files: a text file is one row rather than one row a line.
+    Raises FileNotFoundError, OSError or ValueError in one sentence where the set or a split cannot be had.
+    """
+    found = _found(path, name, streaming, cache_dir, whole_files)
+    train, validation, test = splits
+    for asked, usual in zip(splits, SPLITS, strict=True):
+        if asked not in found and (asked != usual or usual == "train"):
+            raise ValueError(f"{path} has no split {asked!r}, only {', '.join(found)}")
+    chosen: dict[str, Rows] = {"train": found[train]}
+    if validation in found:
+        chosen["validation"] = found[validation]
+    else:
+        held_out = _stream_out if streaming else _hold_out
+        chosen["train"], chosen["validation"] = held_out(found[train], validation_fraction)
+    chosen["test"] = found[test] if test in found else chosen["validation"]
+    for split, rows in chosen.items():
+        if next(iter(rows.take(1) if streaming else rows.select(range(min(1, len(rows))))), None) is None:
+            raise ValueError(f"the {split} split of {path} is empty")
+    return chosen
+
+
+def _found(
+    path: str, name: str | None, streaming: bool, cache_dir: str | None, whole_files: bool
+) -> dict[str, Rows]:
+    """All splits of the set under their own names."""
+    if path in corpora.CORPORA:
+        embedded = corpora.read(path, cache_dir)
+        return {k: v.to_iterable_dataset() if streaming else v for k, v in embedded.items()}
+    local = Path(path).expanduser()
+    try:
+        if local.exists():
+            return dict(_local(local, name, streaming, cache_dir, whole_files))
+        if path.startswith((".", "/", "~")) or path.count("/") > 1 or local.suffix in READERS:
+            raise FileNotFoundError(f"there is no file or folder {path}")
+        # No trust_remote_code: `datasets` runs no code of a set, and nothing here may ask it to.
+        return dict(datasets.load_dataset(path, name, streaming=streaming, cache_dir=cache_dir))
+    except datasets.exceptions.DatasetNotFoundError as error:
+        raise FileNotFoundError(
+            f"{path} is no embedded set ({', '.join(corpora.CORPORA)}), no file or folder here, "
+            "and no set on the hub that can be reached"
+        ) from error
+    except (datasets.exceptions.DatasetsError, ConnectionError, RuntimeError) as error:
+        raise _readable(path, error) from error
+
+
+def _local(
+    path: Path, name: str | None, streaming: bool, cache_dir: str | None, whole_files: bool
+) -> dict[str, Rows]:
+    if path.is_dir() and ((path / "dataset_dict.json").exists() or (path / "state.json").exists()):
+        saved = datasets.load_from_disk(str(path))
+        sets = saved if isinstance(saved, DatasetDict) else {"train": saved}
+        return {k: v.to_iterable_dataset() if streaming else v for k, v in sets.items()}
+    common: dict[str, Any] = {"streaming": streaming, "cache_dir": cache_dir}
+    suffixes = Counter(file.suffix.lower() for file in _files(path))
+    if whole_files and not streaming and suffixes[".txt"] and not set(suffixes) - {".txt", ".md", ""}:
+        common["sample_by"] = "document"
+    if path.is_dir():
+        return datasets.load_dataset(str(path), name, **common)
+    if path.suffix.lower() not in READERS:
+        raise ValueError(f"{path} is none of the files that can be read: {', '.join(READERS)}")
+    builder, options = READERS[path.suffix.lower()]
+    return datasets.load_dataset(builder, data_files={"train": str(path)}, **options, **common)
+
+
+def _files(path: Path) -> list[Path]:
+    found = [path] if path.is_file() else path.rglob("*")
+    return [file for file in found if file.is_file() and not file.name.startswith(".")]
+
+
+def _readable(path: str, error: BaseException) -> Exception:
+    """The cause of a failure to read, in one sentence."""
+    cause = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    for file in _files(Path(path)) if Path(path).exists() else []:
+        if file.suffix.lower() in (".txt", ".csv", ".tsv", ".json", ".jsonl") and not _is_utf8(file):
+            return ValueError(f"{file} is not UTF-8 text: save it as UTF-8")
+    reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
+    kind = OSError if isinstance(cause, OSError) else ValueError
+    return kind(f"{path} cannot be read: {reason}")
+
+
+def _is_utf8(file: Path) -> bool:
+    try:
+        with file.open(encoding="utf-8") as text:
+            while text.read(1 << 20):
+                pass
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _hold_out(rows: Dataset, fraction: float) -> tuple[Dataset, Dataset]:
+    """Divide rows by the hash of their text (or, without any, of their place): equal rows stay together."""
+    columns = [k for k, v in rows.features.items() if getattr(v, "dtype", "") in ("string", "large_string")]
+    texts = zip(*(rows[column] for column in columns), strict=True) if columns else range(len(rows))
+    hashes = np.array([_hash(text) for text in texts], np.uint64)
+    held = hashes <= np.sort(hashes)[max(1, round(fraction * len(hashes))) - 1]
+    return rows.select(np.flatnonzero(~held)), rows.select(np.flatnonzero(held))
+
+
+def _stream_out(rows: IterableDataset, fraction: float) -> tuple[IterableDataset, IterableDataset]:
+    """Divide a stream by place: the same hash, of the number of the row."""
+
+    def held(_: Any, place: int) -> bool:
+        return _hash(place) < fraction * 2**64
+
+    def kept(_: Any, place: int) -> bool:
+        return not held(_, place)
+
+    return rows.filter(kept, with_indices=True), rows.filter(held, with_indices=True)
+
+
+def _hash(content: Any) -> int:
+    return int.from_bytes(hashlib.sha256(repr(content).encode()).digest()[:8])
+
+
+def first(rows: Rows, count: int) -> list[dict[str, Any]]:
+    """The first `count` rows."""
+    return list(islice(iter(rows), count))
