@@ -1,0 +1,173 @@
+"""A run is a folder, `runs/<experiment>/<id>/`, with a stable id: a resumed or requeued job goes on in its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import zipfile
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+RUN_ID = "TFZOO_RUN_ID"
+"""How the first process of a job tells the others, which it starts, the id it chose."""
+
+
+@dataclass(frozen=True, order=True)
+class Run:
+    """Where everything of one run lies.
+
+    folder: `<root>/<experiment>/<id>`.
+    """
+
+    folder: Path
+
+    @property
+    def experiment(self) -> str:
+        return self.folder.parent.name
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @property
+    def config_file(self) -> Path:
+        return self.folder / "config.yaml"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.folder / "metrics.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def figures(self) -> Path:
+        return self.folder / "figures"
+
+    def started(self) -> bool:
+        """Whether anything was written here yet; a folder made a moment ago is no run to show."""
+        return any(p.exists() for p in (self.config_file, self.metrics_file, self.checkpoints))
+
+
+def new_run(root: Path, experiment: str, id: str | None = None) -> Run:
+    """Make the folder of a run, or go on in the one that has the given id.
+
+    Without an id, a scheduler's or launcher's name for the job is taken, which a requeue keeps; without one of those,
+    the time and a random ending, so that two runs started in the same second never share a folder. Every process of a
+    job gets the same run.
+
+    Raises ValueError where a name cannot be a folder's or the processes of a job cannot agree, OSError where the folder
+    cannot be made or written.
+    """
+    given = _name("run id", id) if id is not None else _id_of_job()
+    folder = Path(root).absolute() / _name("experiment", experiment)
+    try:
+        if given is not None:
+            (folder / given).mkdir(parents=True, exist_ok=True)
+        while given is None:
+            fresh = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                (folder / fresh).mkdir()  # whoever makes the folder owns it
+                given = fresh
+            except FileExistsError:
+                continue
+    except OSError as error:
+        raise OSError(
+            f"no run folder can be made in {folder} ({error.strerror}): choose a folder that you can write to"
+        ) from None
+    run = Run(folder / given)
+    if not os.access(run.folder, os.W_OK | os.X_OK):
+        raise PermissionError(
+            f"the run folder {run.folder} cannot be written: choose another or change its rights"
+        )
+    os.environ[RUN_ID] = run.id
+    return run
+
+
+def find_runs(root: Path) -> list[Run]:
+    """All runs under `root` that have written anything, by experiment and id."""
+    root = Path(root).absolute()
+    if not root.is_dir():
+        raise FileNotFoundError(f"no runs in {root}: there is no such folder")
+    return sorted(
+        run
+        for experiment in _folders(root)
+        for run in map(Run, _folders(experiment))
+        if run.started()
+    )
+
+
+def run_of(path: Path) -> Run:
+    """The run that a checkpoint, a folder or any other file inside a run folder belongs to."""
+    path = Path(path).absolute()
+    if not path.exists():
+        raise FileNotFoundError(f"there is nothing at {path}")
+    for folder in (path, *path.parents):
+        if folder.is_dir() and Run(folder).started():
+            return Run(folder)
+    raise ValueError(
+        f"{path} belongs to no run: a run's folder holds config.yaml, metrics.csv or checkpoints/"
+    )
+
+
+def newest_checkpoint(run: Run) -> Path | None:
+    """The checkpoint written last that is whole, or none. A save that was cut short is passed over."""
+    found = [p for p in run.checkpoints.glob("*.ckpt") if _is_whole(p)]
+    return max(found, key=lambda p: (p.stat().st_mtime_ns, p.stem == "last"), default=None)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees all of it or none, whenever the writer dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_bytes(content)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _name(what: str, name: str) -> str:
+    if not re.fullmatch(r"\w[\w.+=,@-]*", name):
+        raise ValueError(
+            f"{what} {name!r} must be a folder's name: letters, digits and . _ - + = , @, the first a letter or digit"
+        )
+    return name
+
+
+def _id_of_job() -> str | None:
+    """What all processes of this job call it; none in a job's first process with nothing above it."""
+    environ = os.environ
+    # Lightning also takes these two job names for a person at a prompt, who may start run after run in one job.
+    if "SLURM_JOB_ID" in environ and environ.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
+        if "SLURM_ARRAY_TASK_ID" in environ:
+            return f"{environ['SLURM_ARRAY_JOB_ID']}_{environ['SLURM_ARRAY_TASK_ID']}"
+        return environ["SLURM_JOB_ID"]
+    elastic = environ.get("TORCHELASTIC_RUN_ID", "none")
+    if elastic != "none":
+        return _name("torchrun's --rdzv-id", elastic)
+    ranks = [int(environ.get(key) or 0) for key in ("RANK", "NODE_RANK", "LOCAL_RANK", "SLURM_PROCID")]
+    torchrun = "TORCHELASTIC_RUN_ID" in environ and int(environ.get("WORLD_SIZE") or 1) > 1
+    # The first process never reads the variable: a run started from within another run is a run of its own.
+    if torchrun or (any(ranks) and RUN_ID not in environ):
+        raise ValueError(
+            "the processes of this job know no common run: give them all the same run id, or start them with "
+            "torchrun --standalone or --rdzv-id"
+        )
+    return environ[RUN_ID] if any(ranks) else None
+
+
+def _folders(folder: Path) -> list[Path]:
+    with os.scandir(folder) as entries:
+        return [Path(e.path) for e in entries if e.is_dir() and not e.name.startswith(".")]
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """A file's table of contents and a sharded checkpoint's metadata are written last."""
+    if checkpoint.is_dir():
+        return (checkpoint / ".metadata").exists()
+    return zipfile.is_zipfile(checkpoint)
