@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tfzoo.data.corpora import CORPORA
-from tfzoo.tracking.runs import run_of
+from tfzoo.tracking.runs import run_holding
 
 
 def prepared(arguments: list[str]) -> list[str]:
@@ -18,8 +18,7 @@ def prepared(arguments: list[str]) -> list[str]:
     rest = _data_paths(rest)
     options = {argument.partition("=")[0] for argument in rest}
     if subcommand != "fit" and not options & {"-c", "--config", "--help", "-h"}:
-        checkpoint = _value(rest, "--ckpt_path")
-        run = run_of(Path(checkpoint)) if checkpoint else None
+        run = run_holding(_value(rest, "--ckpt_path"))
         if run is not None and run.config_file.is_file():
             rest = ["-c", str(run.config_file), *rest]
     return [subcommand, *rest]

@@ -22,7 +22,7 @@ from tfzoo.cli.report import tell_end, tell_start
 from tfzoo.data import TaskData
 from tfzoo.tasks import Task
 from tfzoo.tracking.loggers import MetricsLogger, WandbLogger
-from tfzoo.tracking.runs import Run, new_run, run_of
+from tfzoo.tracking.runs import Run, new_run, run_holding
 from tfzoo.training.callbacks import Show
 from tfzoo.training.checkpoint import WholeCheckpointIO
 
@@ -95,13 +95,12 @@ class ExperimentCLI(LightningCLI):
             return super().instantiate_trainer(enable_checkpointing=False, **kwargs)
         self.run = self._open_run()
         settings["default_root_dir"] = str(self.run.folder)
-        settings["logger"] = self._attached(settings["logger"], self.run)
+        settings["logger"] = self._in_folder(settings["logger"], self.run)
         settings["callbacks"] = self._callbacks(_listed(settings.get("callbacks")), self.run)
         return super().instantiate_trainer(**kwargs)
 
     def _open_run(self) -> Run:
-        checkpoint = self._get(self.config, "ckpt_path")
-        resumed = run_of(Path(checkpoint)) if checkpoint and Path(checkpoint).exists() else None
+        resumed = run_holding(self._get(self.config, "ckpt_path"))
         if resumed is not None:
             return resumed
         return new_run(
@@ -115,15 +114,25 @@ class ExperimentCLI(LightningCLI):
         files = self._get(self.config, "config") or []
         return Path(str(files[0])).stem if files else type(self.model).__name__.lower()
 
-    def _attached(self, loggers: Any, run: Run) -> Any:
+    def _in_folder(self, loggers: Any, run: Run) -> Any:
+        """Our loggers again, this time in the run's folder, which was not known when the config was read."""
         if loggers is True:
-            loggers = [MetricsLogger(), WandbLogger()]
-        for logger in _listed(loggers or None):
-            if isinstance(logger, MetricsLogger | WandbLogger):
-                logger.attach(run)
-            if isinstance(logger, WandbLogger):
-                logger.set_config(self._plain_config())
-        return loggers
+            return [MetricsLogger(run.folder), self._wandb({}, run)]
+        placed = _listed(loggers) if loggers else []
+        for place, (logger, said) in enumerate(
+            zip(placed, _listed(self._get(self.config, "trainer")["logger"]), strict=True)
+        ):
+            arguments = {**said.get("init_args", {}), **said.get("dict_kwargs", {})}
+            if isinstance(logger, MetricsLogger):
+                placed[place] = MetricsLogger(run.folder)
+            elif isinstance(logger, WandbLogger):
+                placed[place] = self._wandb(arguments, run)
+        return placed or False
+
+    def _wandb(self, arguments: dict[str, Any], run: Run) -> WandbLogger:
+        logger = WandbLogger(**{**arguments, "save_dir": run.folder})
+        logger.set_config(self._plain_config())
+        return logger
 
     def _plain_config(self) -> dict[str, Any]:
         self._dump_config()
@@ -185,8 +194,7 @@ class ExperimentCLI(LightningCLI):
         print(f"predictions in {path}")
 
     def _measured_run(self) -> Run | None:
-        checkpoint = self._get(self.config, "ckpt_path")
-        return run_of(Path(checkpoint)) if checkpoint else None
+        return run_holding(self._get(self.config, "ckpt_path"))
 
 
 def _facts(data: TaskData) -> Any:
