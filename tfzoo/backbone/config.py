@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args, get_origin, get_type_hints
 
 Activation = Literal["relu", "gelu", "gelu_tanh", "swiglu"]
 
@@ -47,12 +47,20 @@ class TransformerConfig:
     bias: bool = True
 
     def __post_init__(self) -> None:
+        for name, hint in get_type_hints(type(self)).items():
+            if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
+                raise ValueError(
+                    f"{name} must be one of {', '.join(get_args(hint))}, not {getattr(self, name)}"
+                )
         for name in ("dim", "depth", "heads", "max_length"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name in ("dropout", "attention_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), not {getattr(self, name)}")
+        for name in ("norm_eps", "rotary_base"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
         if self.dim % self.heads:
             raise ValueError(
                 f"heads must divide dim: {self.heads} heads do not divide width {self.dim}; "
