@@ -1,6 +1,6 @@
 """Data: from a name, a folder or an embedded set to batches, the same way for every task.
 
-`from tfzoo.data import X` finds X in whichever file of this folder has it, so that a new task's data is one new file.
+`from tfzoo.data import X` finds the class X in whichever file of this folder has it, so that a new task's data is one new file.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    if not name.startswith("_"):
+    if name[:1].isupper():  # anything else is one of the files, or nothing
         for module in iter_modules(__path__):
             found = getattr(import_module(f"{__name__}.{module.name}"), name, None)
             if getattr(found, "__module__", "").startswith(__name__):

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import numpy as np
 import tokenizers
+
+if TYPE_CHECKING:
+    from tfzoo.data.sampling import Draw
+    from tfzoo.data.tokenizer import Tokenizer
 
 
 class BytePairs:
@@ -40,3 +47,25 @@ class BytePairs:
             place = min(kept)[1]
             pieces[place : place + 2] = [pieces[place] + pieces[place + 1]]
         return [self._ids[piece] for piece in pieces]
+
+
+def stretched(lengths: np.ndarray, dropout: float) -> np.ndarray:
+    """The lengths that sequences are given room for: dropout of p makes them about 1 + p to 1 + 2p times as long."""
+    return np.ceil(lengths * (1 + 3 * dropout)).astype(lengths.dtype)
+
+
+@dataclass(frozen=True)
+class Redrawn:
+    """Training sequences segmented anew in each epoch, by chances that follow from seed, epoch and sample alone."""
+
+    dropout: float
+    seed: int
+
+    def __call__(
+        self, tokenizer: Tokenizer, text: str, usual: list[int], draw: Draw, room: int | None
+    ) -> list[int]:
+        """The ids of a text under dropout; the usual ones where they would outgrow their room in the batch."""
+        chance = random.Random(f"{self.seed} {draw.epoch} {draw.index}")
+        drawn = tokenizer.encode(text, self.dropout, chance)[:room]
+        fits = len(drawn) <= int(stretched(np.array(len(usual)), self.dropout))
+        return drawn if fits else usual

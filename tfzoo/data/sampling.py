@@ -45,6 +45,7 @@ class PlannedSampler(Sampler[list[Draw]]):
 
     def __init__(self, plan: Plan, shuffle: bool = False, seed: int = 0) -> None:
         self.plan, self.shuffle, self.seed, self.epoch = plan, shuffle, seed, 0
+        self.share: tuple[int, int] | None = None  # (rank, processes); None: ask torch.distributed
         self._by_kind = np.argsort(plan.places, kind="stable")
         self._bounds: dict[int, np.ndarray] = {}
 
@@ -67,11 +68,14 @@ class PlannedSampler(Sampler[list[Draw]]):
 
     def __len__(self) -> int:
         """Batches of this process in one epoch."""
-        return len(self.bounds()) // _processes()[1]
+        return len(self.bounds()) // self._share()[1]
+
+    def _share(self) -> tuple[int, int]:
+        return self.share or distributed_share()
 
     def bounds(self) -> np.ndarray:
         """(K, 2) first and last place of each batch, batches halved until their number divides by the processes'."""
-        processes = _processes()[1]
+        processes = self._share()[1]
         if processes not in self._bounds:
             self._bounds[processes] = self._divide(processes)
         return self._bounds[processes]
@@ -130,7 +134,7 @@ class _Epoch(Iterator[list[Draw]]):
             raise StopIteration
         if self.epoch < 0:
             self._begin()
-        rank, processes = _processes()
+        rank, processes = self.sampler._share()
         start, stop = self._bounds[self._order[self.position * processes + rank]].tolist()
         self.position += 1
         if self.position == len(self.sampler) and self.sampler.epoch == self.epoch:
@@ -142,7 +146,7 @@ class _Epoch(Iterator[list[Draw]]):
         ]
 
 
-def _processes() -> tuple[int, int]:
+def distributed_share() -> tuple[int, int]:
     """This process's rank, and how many there are."""
     distributed = torch.distributed
     if distributed.is_available() and distributed.is_initialized():

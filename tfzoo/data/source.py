@@ -58,8 +58,10 @@ def load(
         chosen["train"], chosen["validation"] = held_out(found[train], validation_fraction)
     chosen["test"] = found[test] if test in found else chosen["validation"]
     for split, rows in chosen.items():
-        if next(iter(rows.take(1) if streaming else rows.select(range(min(1, len(rows))))), None) is None:
+        if not first(rows, 1):
             raise ValueError(f"the {split} split of {path} is empty")
+        if isinstance(rows, IterableDataset) and rows.features is None:
+            chosen[split] = rows._resolve_features()  # from the first rows: files of text or json declare none
     return chosen
 
 

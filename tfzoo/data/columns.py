@@ -1,0 +1,69 @@
+"""Which column is meant: the one asked for, else one of a usual name, else the first of the right kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from datasets import ClassLabel, Dataset, Features, Image, Translation
+
+from tfzoo.data.source import Rows
+
+
+def is_text(feature: Any) -> bool:
+    return getattr(feature, "dtype", None) in ("string", "large_string")
+
+
+def is_label(feature: Any) -> bool:
+    whole = str(getattr(feature, "dtype", "")).removeprefix("u").startswith("int")
+    return isinstance(feature, ClassLabel) or is_text(feature) or whole or feature_is_bool(feature)
+
+
+def feature_is_bool(feature: Any) -> bool:
+    return getattr(feature, "dtype", None) == "bool"
+
+
+def is_image(feature: Any) -> bool:
+    return isinstance(feature, Image)
+
+
+def column(
+    features: Features,
+    asked: str | None,
+    usual: Sequence[str],
+    fits: Callable[[Any], bool],
+    role: str,
+    taken: Sequence[str] = (),
+) -> str:
+    """The name of the column that plays a role (`text`, `label`, ...), not one of those taken.
+
+    Raises ValueError listing the columns there are, if none fits or the one asked for does not.
+    """
+    there = ", ".join(f"{name} ({_kind(feature)})" for name, feature in features.items())
+    if asked is not None:
+        if asked not in features:
+            raise ValueError(f"there is no column {asked!r} for the {role}, only {there}")
+        if not fits(features[asked]):
+            raise ValueError(f"column {asked!r} cannot be the {role}; the columns are {there}")
+        return asked
+    free = [name for name in features if name not in taken and fits(features[name])]
+    for name in (*usual, *free):
+        if name in free:
+            return name
+    raise ValueError(f"no column can be the {role}: name one with {role}; the columns are {there}")
+
+
+def _kind(feature: Any) -> str:
+    return "text" if is_text(feature) else str(getattr(feature, "dtype", None) or type(feature).__name__)
+
+
+def unnest(rows: Rows, name: str = "translation") -> Rows:
+    """WMT's form, one column of `{"de": ..., "en": ...}`, as a column for each language; other rows as they are."""
+    nested = (rows.features or {}).get(name)
+    if not isinstance(nested, dict | Translation):
+        return rows
+    languages = nested.languages if isinstance(nested, Translation) else list(nested)
+    if isinstance(rows, Dataset):
+        flat = rows.flatten()
+        return flat.rename_columns({f"{name}.{language}": language for language in languages})
+    return rows.map(lambda row: row[name], remove_columns=[name])

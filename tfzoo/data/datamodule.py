@@ -1,0 +1,199 @@
+"""What every task's data has in common: where it is, its splits, its loaders, and the order in which it is made."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.utils.data
+from datasets import Dataset, Features, IterableDataset
+from lightning import LightningDataModule
+from torchdata.stateful_dataloader import StatefulDataLoader
+
+from tfzoo.data import source
+from tfzoo.data.encoding import cache_folder
+from tfzoo.data.facts import Facts
+from tfzoo.data.sampling import Draw, distributed_share
+from tfzoo.data.streaming import Split, Stream
+
+Sample = tuple[Draw, dict[str, Any]]
+
+
+class Fetched(torch.utils.data.Dataset):
+    """Rows of a `datasets.Dataset`, fetched for a whole batch of draws at once."""
+
+    def __init__(self, rows: Dataset) -> None:
+        self.rows = rows
+
+    def __getitems__(self, draws: list[Draw]) -> list[Sample]:
+        columns = self.rows[[draw.index for draw in draws]]
+        rows = zip(*columns.values(), strict=True)
+        return [(draw, dict(zip(columns, row, strict=True))) for draw, row in zip(draws, rows, strict=True)]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def by_row(samples: list[Sample]) -> list[list[Sample]]:
+    """The samples of a batch, grouped into the rows that they are laid into."""
+    return [list(row) for _, row in groupby(samples, key=lambda sample: sample[0].row)]
+
+
+class TaskData(LightningDataModule):
+    """The base of every task's data.
+
+    A subclass says how to `learn` vocabularies or labels from training rows, `encode` rows, `describe` the encoded
+    splits as facts, and cut an encoded split into `batches`. Streamed sets go through the same four steps, pool by pool.
+
+    Args:
+        path: an embedded set (interface, reviews, digits, shakespeare), a local file or folder, or a set on the hub.
+        name: a hub set's configuration.
+        train_split: what the set calls its training split.
+        validation_split: what the set calls its validation split; without one, rows are held out from training.
+        test_split: what the set calls its test split; without one, the validation split serves.
+        validation_fraction: share of the training rows held out where there is no validation split.
+        streaming: read rows as they are needed, for sets that do not fit; needs max_length.
+        shuffle_buffer: rows read and shuffled at a time when streaming, and rows from which vocabularies are learned.
+        workers: processes that prepare batches beside the training process.
+        cache_dir: where prepared data is kept, by default where `datasets` keeps it.
+        seed: of all that is random in the data, augmentation included.
+    """
+
+    whole_files = False  # whether a text file is one row rather than one row a line
+
+    def __init__(
+        self,
+        path: str,
+        name: str | None = None,
+        train_split: str = "train",
+        validation_split: str = "validation",
+        test_split: str = "test",
+        validation_fraction: float = 0.1,
+        streaming: bool = False,
+        shuffle_buffer: int = 10_000,
+        workers: int = 0,
+        cache_dir: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        at_least("shuffle_buffer", shuffle_buffer, 1)
+        at_least("workers", workers, 0)
+        at_least("seed", seed, 0)
+        if not 0 < validation_fraction < 1:
+            raise ValueError(f"validation_fraction must be between 0 and 1, not {validation_fraction}")
+        self.path, self.name = path, name
+        self.split_names = (train_split, validation_split, test_split)
+        self.validation_fraction = validation_fraction
+        self.streaming, self.shuffle_buffer = streaming, shuffle_buffer
+        self.workers, self.cache_dir, self.seed = workers, cache_dir, seed
+        self._facts: Facts | None = None
+        self._splits: dict[str, Any] = {}
+
+    @abstractmethod
+    def learn(self, rows: Dataset, cache: Path | None) -> None:
+        """Learn from the training rows what encoding needs: columns, tokenizers, labels."""
+
+    @abstractmethod
+    def encode(self, rows: Dataset, split: str, cache: Path | None) -> Any:
+        """The rows of a split in the form that `describe` and `batches` take; raises ValueError for unfit rows."""
+
+    @abstractmethod
+    def describe(self, encoded: dict[str, Any]) -> Facts:
+        """The facts that hold over all encoded splits."""
+
+    @abstractmethod
+    def batches(self, encoded: Any, shuffle: bool, seed: int) -> Split:
+        """An encoded split as batches, in random order (and augmented) if `shuffle`."""
+
+    def rows(self, rows: source.Rows) -> source.Rows:
+        """The rows as `learn` and `encode` want them; by default as they are."""
+        return rows
+
+    @property
+    def facts(self) -> Facts:
+        """What the model must know of the data; reads and prepares the data at the first call."""
+        if self._facts is None:
+            self._prepare()
+        assert self._facts is not None
+        return self._facts
+
+    def _prepare(self) -> None:
+        found = source.load(
+            self.path,
+            self.name,
+            self.split_names,
+            self.validation_fraction,
+            self.streaming,
+            self.cache_dir,
+            self.whole_files,
+        )
+        sets = {split: self.rows(rows) for split, rows in found.items()}
+        cache = None if self.streaming else cache_folder(self.cache_dir)
+        known = {split: self._known(rows) for split, rows in sets.items()}
+        self.learn(known["train"], cache)
+        encoded = {split: self.encode(rows, split, cache) for split, rows in known.items()}
+        facts = self.describe(encoded)
+        for split, rows in sets.items():
+            if isinstance(rows, IterableDataset):
+                make = partial(self._pool, split)
+                self._splits[split] = Stream(rows, make, self.shuffle_buffer)
+            else:
+                self._splits[split] = self.batches(encoded[split], split == "train", self.seed)
+        self._facts = facts
+
+    def _known(self, rows: source.Rows) -> Dataset:
+        if isinstance(rows, Dataset):
+            return rows
+        return Dataset.from_list(source.first(rows, self.shuffle_buffer), features=rows.features)
+
+    def _pool(self, split: str, rows: list[dict[str, Any]], features: Features, seed: int) -> Split:
+        """The rows of one pool of a stream as batches."""
+        pool = Dataset.from_list(rows, features=features)
+        return self.batches(self.encode(pool, split, None), split == "train", seed)
+
+    def prepare_data(self) -> None:
+        self.facts  # noqa: B018
+
+    def setup(self, stage: str) -> None:
+        self.facts  # noqa: B018
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What travels to worker processes: the trainer does not, nor the splits themselves.
+        return self.__dict__ | {"trainer": None, "_splits": {}}
+
+    def train_dataloader(self) -> StatefulDataLoader:
+        return self._loader("train")
+
+    def val_dataloader(self) -> StatefulDataLoader:
+        return self._loader("validation")
+
+    def test_dataloader(self) -> StatefulDataLoader:
+        return self._loader("test")
+
+    def predict_dataloader(self) -> StatefulDataLoader:
+        return self._loader("test")
+
+    def _loader(self, name: str) -> StatefulDataLoader:
+        self.facts  # noqa: B018
+        common = {
+            "num_workers": self.workers,
+            "pin_memory": torch.cuda.is_available(),
+            "persistent_workers": self.workers > 0,
+        }
+        split = self._splits[name]
+        if isinstance(split, Stream):
+            split.share = distributed_share()  # known here, unknown to worker processes
+            return StatefulDataLoader(split, batch_size=None, **common)
+        return StatefulDataLoader(
+            split.dataset, batch_sampler=split.sampler, collate_fn=split.collate, **common
+        )
+
+
+def at_least(name: str, value: float, least: float) -> None:
+    """Raises ValueError if an argument is below the least that makes sense."""
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, not {value}")

@@ -1,0 +1,108 @@
+"""Sets that do not fit: rows read as they are needed, and batched pool by pool exactly as a small set is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch.utils.data
+from datasets import Features
+from datasets import IterableDataset as Rows
+
+from tfzoo.data.batching import Batch
+from tfzoo.data.sampling import PlannedSampler
+
+Pool = tuple[dict[str, Any], list[dict[str, Any]]]  # the state of the rows before it, and its rows
+
+
+@dataclass(frozen=True)
+class Split:
+    """Samples as batches: `collate` makes one of the samples of `dataset` that `sampler` draws."""
+
+    dataset: torch.utils.data.Dataset
+    sampler: PlannedSampler
+    collate: Callable[[list[Any]], Batch]
+
+
+class Stream(torch.utils.data.IterableDataset):
+    """The batches of a streamed split.
+
+    make(rows, features, seed) gives the batches of one pool. Every process reads all rows and takes its share of each
+    pool's batches, so that all have equally many and each row counts once; of several workers each makes every so
+    manieth pool. Saved and restored between any two batches.
+    """
+
+    def __init__(
+        self, rows: Rows, make: Callable[[list[dict[str, Any]], Features, int], Split], pool: int
+    ) -> None:
+        self.rows, self.make, self.pool = rows, make, pool
+        self.share, self.epoch = (0, 1), 0
+
+    def __iter__(self) -> Iterator[Batch]:
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        return _Pass(self, epoch)
+
+
+class _Pass(Iterator[Batch]):
+    """One pass over a stream: its epoch, the pool it is in, and the batches taken from that pool."""
+
+    def __init__(self, stream: Stream, epoch: int) -> None:
+        self.stream, self.epoch = stream, epoch
+        self._begin(None, 0, 0)
+
+    def _begin(self, rows_state: dict[str, Any] | None, number: int, taken: int) -> None:
+        self.rows_state, self.number, self.taken = rows_state, number, taken
+        self._batches = self._read()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "epoch": self.epoch,
+            "rows": self.rows_state,
+            "number": self.number,
+            "taken": self.taken,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.epoch = state["epoch"]
+        self.stream.epoch = self.epoch + 1
+        self._begin(state["rows"], state["number"], state["taken"])
+
+    def __next__(self) -> Batch:
+        return next(self._batches)
+
+    def _read(self) -> Iterator[Batch]:
+        stream, skip = self.stream, self.taken
+        worker = torch.utils.data.get_worker_info()
+        mine, workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        for number, (state, rows) in enumerate(self._pools(), start=self.number):
+            self.rows_state, self.number, self.taken = state, number, skip
+            if number % workers == mine:
+                split = stream.make(rows, stream.rows.features, self.epoch * 1_000_003 + number)
+                split.sampler.share = stream.share
+                for draws in islice(iter(split.sampler), skip, None):
+                    self.taken += 1
+                    yield split.collate(split.dataset.__getitems__(draws))
+            skip = 0
+
+    def _pools(self) -> Iterator[Pool]:
+        """The pools from where the pass stands; a short last one joins the one before it."""
+        rows = deepcopy(self.stream.rows)
+        if self.rows_state is not None:
+            rows.load_state_dict(self.rows_state)
+        source, held = iter(rows), None
+        while True:
+            state = deepcopy(rows.state_dict())
+            pool = list(islice(source, self.stream.pool))
+            if held and len(pool) < self.stream.pool:
+                yield held[0], held[1] + pool
+                return
+            if held:
+                yield held
+            if len(pool) < self.stream.pool:
+                if pool:
+                    yield state, pool
+                return
+            held = state, pool

@@ -1,0 +1,145 @@
+"""Labelled texts: a text, or a pair of texts, and its class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from datasets import Dataset
+
+from tfzoo.data.batching import TextBatch, lay, starts
+from tfzoo.data.bpe_dropout import Redrawn
+from tfzoo.data.columns import column, is_label, is_text
+from tfzoo.data.datamodule import Fetched, Sample, TaskData, by_row
+from tfzoo.data.encoding import ids, lengths, tokenized, trained
+from tfzoo.data.facts import Facts
+from tfzoo.data.labels import class_names, class_numbers
+from tfzoo.data.limits import Limits
+from tfzoo.data.source import Rows
+from tfzoo.data.streaming import Split
+from tfzoo.data.tokenizer import Tokenizer
+
+TEXTS = ("text", "sentence", "sentence1", "premise", "question")
+LABELS = ("label", "labels", "coarse_label")
+
+
+@dataclass(frozen=True)
+class TextFacts(Facts):
+    """What a classifier of texts must know. longest counts <cls>, and for pairs the <sep> between."""
+
+    tokenizer: Tokenizer
+    labels: tuple[str, ...]
+    longest: int
+
+    def encode(self, text: str, pair: str | None = None) -> list[int]:
+        """The ids that a text is fed as: <cls> and the text, then <sep> and its pair if there is one."""
+        second = [self.tokenizer.sep, *self.tokenizer.encode(pair)] if pair is not None else []
+        return [self.tokenizer.cls, *self.tokenizer.encode(text), *second]
+
+
+class _Encoded(NamedTuple):
+    rows: Dataset
+    labels: np.ndarray  # (N,)
+    lengths: np.ndarray  # (N,) tokens as fed, before truncation
+
+
+class TextClassificationData(TaskData):
+    """Labelled texts as batches of tokens.
+
+    Args:
+        text: column of the texts; None for text, sentence, ... or else the first column of text.
+        text_pair: column of the second text of a pair; None for single texts.
+        label: column of the classes; None for label, labels, coarse_label.
+        tokenizer: characters, bytes, bpe, or the path of a tokenizer.json.
+        vocab_size: tokens of the vocabulary, at most.
+        batch_tokens: tokens of a batch, padding included, at most.
+        max_length: tokens of a text, special ones included, at most; None for no bound.
+        truncate: cut longer texts instead of refusing them.
+        packing: lay several texts into one row.
+        bpe_dropout: probability of skipping a merge in training texts (BPE-dropout).
+        common: what every task's data takes.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        text: str | None = None,
+        text_pair: str | None = None,
+        label: str | None = None,
+        tokenizer: str = "bpe",
+        vocab_size: int = 8000,
+        batch_tokens: int = 8192,
+        max_length: int | None = None,
+        truncate: bool = False,
+        packing: bool = False,
+        bpe_dropout: float = 0.0,
+        **common: Any,
+    ) -> None:
+        super().__init__(path, **common)
+        self.limits = Limits(batch_tokens, max_length, truncate, packing, bpe_dropout, self.streaming)
+        self.text, self.text_pair, self.label = text, text_pair, label
+        self.kind, self.vocab_size = tokenizer, vocab_size
+
+    def rows(self, rows: Rows) -> Rows:
+        features = rows.features
+        # A label may be text too, so the usual names of labels come first.
+        self.label = column(features, self.label, LABELS, is_label, "label")
+        self.text = column(features, self.text, TEXTS, is_text, "text", taken=(self.label,))
+        if self.text_pair is not None:
+            self.text_pair = column(features, self.text_pair, (), is_text, "text_pair")
+        return rows.select_columns([*self._texts(), self.label])
+
+    def _texts(self) -> list[str]:
+        return [name for name in (self.text, self.text_pair) if name is not None]
+
+    def learn(self, rows: Dataset, cache: Path | None) -> None:
+        self.names = class_names(rows, str(self.label))
+        self.tokenizer = trained(self.kind, rows, self._texts(), self.vocab_size, cache)
+
+    def encode(self, rows: Dataset, split: str, cache: Path | None) -> _Encoded:
+        labels = class_numbers(rows, str(self.label), self.names, split)
+        encoded = tokenized(rows, dict.fromkeys(self._texts(), self.tokenizer), split, cache)
+        fed = sum((1 + lengths(encoded, name) for name in self._texts()), np.int64(0))
+        self.limits.check(fed, split)
+        return _Encoded(encoded, labels, fed)
+
+    def describe(self, encoded: dict[str, _Encoded]) -> TextFacts:
+        longest = max(int(self.limits.longest(split.lengths)) for split in encoded.values())
+        return TextFacts(self.tokenizer, self.names, longest)
+
+    def batches(self, encoded: _Encoded, shuffle: bool, seed: int) -> Split:
+        sampler = self.limits.sampler(encoded.lengths, shuffle, seed)
+        draw = self.limits.redrawn(seed) if shuffle else None
+        rows = encoded.rows.remove_columns(str(self.label))
+        collate = _Texts(tuple(self._texts()), self.tokenizer, encoded.labels, self.limits, draw)
+        return Split(Fetched(rows), sampler, collate)
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """Collates rows of one column of text, or two."""
+
+    columns: tuple[str, ...]
+    tokenizer: Tokenizer
+    labels: np.ndarray
+    limits: Limits
+    redrawn: Redrawn | None
+
+    def __call__(self, samples: list[Sample]) -> TextBatch:
+        rows = [[self._fed(sample) for sample in row] for row in by_row(samples)]
+        tokens, layout = lay(rows, self.tokenizer.pad)
+        labels = torch.from_numpy(self.labels[[draw.index for draw, _ in samples]])
+        text = ["\n".join(row[name] for name in self.columns) for _, row in samples]
+        return TextBatch(tokens, layout, starts(rows, tokens.shape[1]), labels, text)
+
+    def _fed(self, sample: Sample) -> list[int]:
+        draw, row = sample
+        fed: list[int] = []
+        for mark, name in zip((self.tokenizer.cls, self.tokenizer.sep), self.columns, strict=False):
+            usual = row[ids(name)]
+            again = self.redrawn(self.tokenizer, row[name], usual, draw, None) if self.redrawn else usual
+            fed += [mark, *again]
+        return fed[: self.limits.max_length]
