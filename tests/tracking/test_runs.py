@@ -61,7 +61,9 @@ def test_the_id_reaches_processes_started_later(tmp_path, monkeypatch):
 def test_a_run_started_from_within_a_run_is_its_own(tmp_path):
     outer = new_run(tmp_path, "digits")
     code = "import sys; from pathlib import Path; from tfzoo.tracking.runs import new_run; print(new_run(Path(sys.argv[1]), 'digits').id)"
-    inner = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
+    inner = subprocess.run(
+        [sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True
+    )
     assert inner.stdout.strip() != outer.id
 
 

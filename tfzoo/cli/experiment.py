@@ -7,7 +7,11 @@ checkpoints by default, and mistakes told in one line.
 from __future__ import annotations
 
 import json
+import logging
+import warnings
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 import yaml
@@ -16,7 +20,9 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-import tfzoo.training.optim  # noqa: F401  schedules by short name
+import tfzoo.data
+import tfzoo.tasks
+import tfzoo.training
 from tfzoo.cli.arguments import prepared
 from tfzoo.cli.report import tell_end, tell_start
 from tfzoo.data import TaskData
@@ -34,9 +40,19 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     "gradient_clip_val": 1.0,
     "log_every_n_steps": 10,
     "num_sanity_val_steps": 0,
+    "enable_model_summary": False,
     # Batches by token budget know their rank themselves.
     "use_distributed_sampler": False,
 }
+
+
+def quieten() -> None:
+    """Hide notices of the libraries' own making that a user can do nothing about."""
+    warnings.filterwarnings("ignore", message=".*set_vital.*")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    notices = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    notices.addFilter(lambda record: "litlogger" not in record.getMessage())
 
 
 class SaveConfig(SaveConfigCallback):
@@ -54,6 +70,11 @@ class ExperimentCLI(LightningCLI):
     run: Run | None = None
 
     def __init__(self, arguments: list[str]) -> None:
+        quieten()
+        # A class that has been imported can be named in a config without its module.
+        for package in (tfzoo.data, tfzoo.tasks, tfzoo.training):
+            for module in iter_modules(package.__path__):
+                import_module(f"{package.__name__}.{module.name}")
         kinds = {name: {"exit_on_error": False} for name in self.subcommands()}
         super().__init__(
             Task,

@@ -57,7 +57,31 @@ def one_line(error: Exception) -> str:
         return f"no space left on the disk{f' for {error.filename}' if error.filename else ''}"
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.strerror.lower()}: {error.filename}"
-    return re.sub(r"\s+", " ", str(error)).strip() or type(error).__name__
+    message = str(error)
+    if "Parser key" in message:
+        message = innermost(message)
+    return re.sub(r"\s+", " ", message).strip() or type(error).__name__
+
+
+def innermost(message: str) -> str:
+    """What jsonargparse complains of at the bottom of its nested report, behind the path of keys that leads there."""
+    path: list[str] = []
+    complaints: list[str] = []
+    for line in message.splitlines():
+        text = line.strip().removeprefix("- ").strip()
+        if key := re.match(r'Parser key "([^"]+)":\s*(.*)', text):
+            path.append(key[1])
+            text = key[2]
+        if text and not re.match(_SCAFFOLD, text):
+            complaints.append(text)
+    # Alternatives of a union complain one after the other; the first is of the one that was meant.
+    return f"{'.'.join(path)}: {complaints[0] if complaints else 'is not valid'}"
+
+
+_SCAFFOLD = (
+    r"Does not validate against|Subtypes: |Errors:|Problem with given class_path|Given value|"
+    r"Expected a <class 'NoneType'>"
+)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

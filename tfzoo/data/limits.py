@@ -10,6 +10,9 @@ from lightning.pytorch.utilities import rank_zero_info
 from tfzoo.data.bpe_dropout import Redrawn, stretched
 from tfzoo.data.sampling import PackingSampler, PlannedSampler, TokenBudgetSampler
 
+EVALUATION_TOKENS = 4096
+"""Evaluation keeps nothing for a backward pass: small training batches need not slow it down."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -71,11 +74,18 @@ class Limits:
 
     def sampler(self, lengths: np.ndarray, shuffle: bool, seed: int) -> PlannedSampler:
         """Batches of sequences of the given lengths, (N,) or (N, 2)."""
-        planned = self.planned(lengths) if shuffle else np.minimum(lengths, self.max_length or lengths.max())
+        if not shuffle:
+            return self._evaluation_sampler(lengths, seed)
+        planned = self.planned(lengths)
         if self.packing:
             width = self.max_length or int(planned.max())
             return PackingSampler(planned, self.batch_tokens, width, shuffle, seed)
         return TokenBudgetSampler(planned, self.batch_tokens, shuffle, seed)
+
+    def _evaluation_sampler(self, lengths: np.ndarray, seed: int) -> PlannedSampler:
+        """Sequences as they are, unpacked: what a batch holds must not matter, and decoding wants a row each."""
+        kept = np.minimum(lengths, self.max_length or lengths.max())
+        return TokenBudgetSampler(kept, max(self.batch_tokens, EVALUATION_TOKENS), False, seed)
 
     def redrawn(self, seed: int) -> Redrawn | None:
         return Redrawn(self.bpe_dropout, seed) if self.bpe_dropout else None

@@ -27,9 +27,10 @@ def pool(x: Tensor, layout: Layout, first: Tensor, pooling: Pooling) -> Tensor:
         return x[first]
     starts = torch.zeros(len(x), dtype=torch.long, device=x.device).index_fill(0, first, 1)
     owner = (starts.cumsum(0) - 1).clamp(min=0)
-    real = (layout.segments.flatten() > 0).to(x.dtype)[:, None]
-    total = x.new_zeros(len(first), x.shape[1]).index_add(0, owner, x * real)
-    return total / x.new_zeros(len(first), 1).index_add(0, owner, real)
+    # In float32: half precision cannot count past a few hundred.
+    real = (layout.segments.flatten() > 0).float()[:, None]
+    total = real.new_zeros(len(first), x.shape[1]).index_add(0, owner, x * real)
+    return (total / real.new_zeros(len(first), 1).index_add(0, owner, real)).type_as(x)
 
 
 class TextClassifier(nn.Module):

@@ -261,8 +261,9 @@ class _Beams:
         going = [] if last else self._going(scores, length)
         if not going:
             return None
-        if len(going) * 4 > groups * 3:
-            going = list(range(groups))  # too few are done to be worth copying the rest
+        if len(going) * 4 > groups * 3:  # too few are done to be worth copying the rest
+            scores[[group for group in range(groups) if group not in going]] = -math.inf
+            going = list(range(groups))
         keep = torch.tensor(going, device=self.device)
         self.sentences = [self.sentences[g] for g in going]
         self.scores, self.tokens = scores[keep], tokens[keep]
@@ -291,4 +292,5 @@ class _Beams:
         return going
 
     def result(self) -> list[list[Hypothesis]]:
-        return [sorted(ended, key=lambda h: -h.score) for ended in self.ended]
+        nothing = [Hypothesis([], -math.inf)]  # where logits were never numbers
+        return [sorted(ended, key=lambda h: -h.score) or nothing for ended in self.ended]

@@ -41,7 +41,7 @@ class PatchEmbedding(nn.Module):
 
     def __init__(self, size: int, patch: int, channels: int, dim: int) -> None:
         super().__init__()
-        if size % patch:
+        if patch < 1 or size % patch:
             raise ValueError(
                 f"patch must divide the image: {patch} does not divide {size}; "
                 f"possible are {', '.join(str(n) for n in range(1, size + 1) if size % n == 0)}"

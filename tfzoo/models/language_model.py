@@ -86,15 +86,16 @@ class LanguageModelSteps:
         return Layout(position, torch.ones_like(position))
 
     def _forget(self) -> tuple[Tensor, Layout]:
-        """Start over from the newer half, as if it were the prompt."""
+        """Start over without padding, and without the older half of rows that ran past the model's positions."""
         assert self.tokens is not None
-        keep = max(1, self.model.config.max_length // 2)
-        self.tokens = self.tokens[:, -keep:]
-        rows = len(self.tokens)
-        if self.layout.dense:
-            self.layout = Layout.full(rows, keep, self.tokens.device)
-        else:
-            segments = self.layout.segments[:, -keep:]
-            self.layout = Layout((segments.cumsum(1) - 1).clamp(min=0), segments)
-        self.cache = self.model.decoder.cache(self.model.config.max_length)
+        longest, length = self.model.config.max_length, self.layout.segments.sum(dim=1)
+        length = length.where(length <= longest, max(1, longest // 2))
+        width = int(length.max())
+        # Real tokens to the right, in order; then the columns from each row's first on.
+        order = self.layout.segments.argsort(dim=1, stable=True)[:, -width:]
+        self.tokens = self.tokens.gather(1, order)
+        positions = torch.arange(width, device=length.device) - (width - length)[:, None]
+        segments = (positions >= 0).long()
+        self.layout = Layout(positions.clamp(min=0), segments, dense=self.layout.dense)
+        self.cache = self.model.decoder.cache(longest)
         return self.tokens, self.layout

@@ -1,1 +1,1 @@
-"""What a run leaves behind: its folder, its metrics, its pictures, and the trackers that show them."""
+"""What a run leaves behind: its folder, metrics, pictures, and the trackers that show them."""

@@ -114,6 +114,14 @@ def run_of(path: Path) -> Run:
     )
 
 
+def run_holding(path: str | Path | None) -> Run | None:
+    """The run that a checkpoint belongs to; None where there is no such file, or it lies in no run's folder."""
+    try:
+        return None if path is None else run_of(Path(path))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
 def newest_checkpoint(run: Run) -> Path | None:
     """The checkpoint written last that is whole, or none. A save that was cut short is passed over."""
     found = [p for p in run.checkpoints.glob("*.ckpt") if _is_whole(p)]
@@ -150,7 +158,9 @@ def _id_of_job() -> str | None:
     elastic = environ.get("TORCHELASTIC_RUN_ID", "none")
     if elastic != "none":
         return _name("torchrun's --rdzv-id", elastic)
-    ranks = [int(environ.get(key) or 0) for key in ("RANK", "NODE_RANK", "LOCAL_RANK", "SLURM_PROCID")]
+    ranks = [
+        int(environ.get(key) or 0) for key in ("RANK", "NODE_RANK", "LOCAL_RANK", "SLURM_PROCID")
+    ]
     torchrun = "TORCHELASTIC_RUN_ID" in environ and int(environ.get("WORLD_SIZE") or 1) > 1
     # The first process never reads the variable: a run started from within another run is a run of its own.
     if torchrun or (any(ranks) and RUN_ID not in environ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +18,32 @@ class Show(Callback):
     """After each validation, writes samples and attention pictures to figures/ and to every logger.
 
     Args:
-        rows: samples shown at most.
+        rows: samples shown at most, drawn evenly from all that there are; the same ones each time, where every
+            sample gives a row, so that progress can be seen.
     """
 
     def __init__(self, rows: int = 16) -> None:
         self.limit = rows
+        self._forget()
+
+    def _forget(self) -> None:
         self.rows: list[list[Any]] = []
         self.batch: Any = None
+        self.seen = 0
+        self.chance = random.Random(0)
 
     def on_validation_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, *args: Any
     ) -> None:
         if self.batch is None:
             self.batch = batch
-        if isinstance(outputs, list):
-            self.rows += outputs[: self.limit - len(self.rows)]
+        for row in outputs if isinstance(outputs, list) else ():
+            # Reservoir sampling (Vitter 1985): batches come by length, and the first rows would all be long ones.
+            self.seen += 1
+            if len(self.rows) < self.limit:
+                self.rows.append(row)
+            elif (place := self.chance.randrange(self.seen)) < self.limit:
+                self.rows[place] = row
 
     on_test_batch_end = on_validation_batch_end
 
@@ -43,7 +55,7 @@ class Show(Callback):
 
     def _show(self, trainer: Trainer, module: Any) -> None:
         rows, batch = self.rows, self.batch
-        self.rows, self.batch = [], None
+        self._forget()
         if trainer.sanity_checking or batch is None or not trainer.is_global_zero:
             return
         step, folder = trainer.global_step, Path(trainer.default_root_dir) / "figures"

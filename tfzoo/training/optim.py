@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -15,7 +14,6 @@ OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
 """Parameters, or groups of them, to an optimiser."""
 
 
-@dataclass(frozen=True)
 class Schedule:
     """The learning rate at a step as a share of the optimiser's `lr`, which is the peak.
 
@@ -24,14 +22,12 @@ class Schedule:
         total: optimiser steps of the whole training; none: trainer.max_steps.
     """
 
-    warmup: int = 0
-    total: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.warmup < 0:
-            raise ValueError(f"warmup must not be negative, as {self.warmup} is")
-        if self.total is not None and self.total < 1:
-            raise ValueError(f"total must be at least 1 step, not {self.total}")
+    def __init__(self, warmup: int = 0, total: int | None = None) -> None:
+        if warmup < 0:
+            raise ValueError(f"warmup must not be negative, as {warmup} is")
+        if total is not None and total < 1:
+            raise ValueError(f"total must be at least 1 step, not {total}")
+        self.warmup, self.total = warmup, total
 
     def at(self, step: int, total: int) -> float:
         """The share at `step`, counted from 0, of `total`."""
@@ -47,7 +43,6 @@ class Schedule:
         return min(1.0, (step - self.warmup) / max(1, total - self.warmup))
 
 
-@dataclass(frozen=True)
 class Constant(Schedule):
     """After the warmup, always the peak."""
 
@@ -55,50 +50,71 @@ class Constant(Schedule):
         return 1.0
 
 
-@dataclass(frozen=True)
 class InverseSquareRoot(Schedule):
     """Warmup, then proportional to 1 / sqrt(step) (Vaswani et al. 2017, section 5.3).
 
     The paper's peak is (D * warmup)^-0.5, 7e-4 for the base model.
     """
 
-    warmup: int = 4000
+    def __init__(self, warmup: int = 4000, total: int | None = None) -> None:
+        super().__init__(warmup, total)
 
     def after_warmup(self, step: int, total: int) -> float:
         return math.sqrt(max(1, self.warmup) / (step + 1))
 
 
-@dataclass(frozen=True)
-class Linear(Schedule):
-    """Warmup, then in a straight line to `final` (Devlin et al. 2019)."""
+class Falling(Schedule):
+    """A schedule that ends at a share of the peak.
 
-    final: float = 0.0
+    Args:
+        warmup: steps over which it rises linearly from 0.
+        final: the share it ends at.
+        total: optimiser steps of the whole training; none: trainer.max_steps.
+    """
+
+    def __init__(self, warmup: int = 0, final: float = 0.0, total: int | None = None) -> None:
+        super().__init__(warmup, total)
+        self.final = final
 
     def after_warmup(self, step: int, total: int) -> float:
-        return 1 - (1 - self.final) * self.progress(step, total)
+        return self.final + (1 - self.final) * self.fall(self.progress(step, total))
+
+    def fall(self, progress: float) -> float:
+        """From 1 to 0 while `progress` goes from 0 to 1."""
+        raise NotImplementedError
 
 
-@dataclass(frozen=True)
-class Cosine(Schedule):
+class Linear(Falling):
+    """Warmup, then a straight line to `final` (Devlin et al. 2019)."""
+
+    def fall(self, progress: float) -> float:
+        return 1 - progress
+
+
+class Cosine(Falling):
     """Warmup, then half a cosine to `final` (Loshchilov and Hutter 2017)."""
 
-    final: float = 0.0
-
-    def after_warmup(self, step: int, total: int) -> float:
-        wave = 0.5 * (1 + math.cos(math.pi * self.progress(step, total)))
-        return self.final + (1 - self.final) * wave
+    def fall(self, progress: float) -> float:
+        return 0.5 * (1 + math.cos(math.pi * progress))
 
 
-@dataclass(frozen=True)
-class WarmupStableDecay(Schedule):
-    """Warmup, the peak, and over the last `decay` share of training a straight line to `final` (Hu et al. 2024)."""
+class WarmupStableDecay(Falling):
+    """Warmup, the peak, and a straight line to `final` at the end (Hu et al. 2024).
 
-    decay: float = 0.2
-    final: float = 0.0
+    Args:
+        decay: share of the steps after the warmup that the line takes.
+    """
 
-    def after_warmup(self, step: int, total: int) -> float:
-        done = max(0.0, self.progress(step, total) - (1 - self.decay)) / max(self.decay, 1e-9)
-        return 1 - (1 - self.final) * done
+    def __init__(
+        self, warmup: int = 0, final: float = 0.0, decay: float = 0.2, total: int | None = None
+    ) -> None:
+        super().__init__(warmup, final, total)
+        if not 0 < decay <= 1:
+            raise ValueError(f"decay must be in (0, 1], not {decay}")
+        self.decay = decay
+
+    def fall(self, progress: float) -> float:
+        return min(1.0, (1 - progress) / self.decay)
 
 
 def decay_groups(module: nn.Module) -> list[dict[str, Any]]:

@@ -1,0 +1,137 @@
+"""Labelled images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from datasets import Dataset, Image
+from torch import Tensor
+
+from tfzoo.data import augmentation, images
+from tfzoo.data.batching import ImageBatch
+from tfzoo.data.columns import column, is_image, is_label
+from tfzoo.data.datamodule import TaskData, at_least
+from tfzoo.data.facts import Facts
+from tfzoo.data.labels import class_names, class_numbers
+from tfzoo.data.sampling import CountSampler
+from tfzoo.data.source import Rows
+from tfzoo.data.streaming import Split
+
+
+@dataclass(frozen=True)
+class ImageFacts(Facts):
+    """What a classifier of images must know.
+
+    channels: 1 (grey) or 3 (colour); size: pixels of a side, images being square; mean, std: of each channel of the
+    training images, whose values lie in [0, 1].
+    """
+
+    labels: tuple[str, ...]
+    channels: int
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def transform(self) -> Callable[[Any], Tensor]:
+        """The transform of evaluation: a PIL image becomes (C, H, W) float32, resized, cut square and normalised."""
+        return augmentation.evaluation(self.channels, self.size, self.mean, self.std)
+
+
+class _Encoded(NamedTuple):
+    images: images.Images
+    labels: np.ndarray  # (N,)
+
+
+class ImageClassificationData(TaskData):
+    """Labelled images as batches of square, normalised ones.
+
+    Args:
+        image: column of the images; None for image, img, or else the first column of images.
+        label: column of the classes; None for label, labels, coarse_label.
+        size: pixels of a side; None for the shorter side of the first image, at most 224.
+        channels: 1 for grey, 3 for colour; None for what the first image has.
+        mean: of each channel, in [0, 1]; None to compute it from the training images.
+        std: of each channel, in [0, 1]; None to compute it from the training images.
+        batch_size: images of a batch.
+        crop: train on random crops: shifted by up to an eighth where images have the wanted size already, of random
+            size and shape where they are larger.
+        flip: probability of mirroring a training image.
+        affine: training images are turned by up to so many degrees, and shifted and scaled by up to as many percent.
+        auto_augment: timm's augmentation policy, such as rand-m9-mstd0.5-inc1; None for none.
+        erase: probability of erasing a rectangle of a training image.
+        common: what every task's data takes.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        image: str | None = None,
+        label: str | None = None,
+        size: int | None = None,
+        channels: int | None = None,
+        mean: list[float] | None = None,
+        std: list[float] | None = None,
+        batch_size: int = 64,
+        crop: bool = False,
+        flip: float = 0.0,
+        affine: float = 0.0,
+        auto_augment: str | None = None,
+        erase: float = 0.0,
+        **common: Any,
+    ) -> None:
+        super().__init__(path, **common)
+        at_least("batch_size", batch_size, 1)
+        at_least("size", 1 if size is None else size, 1)
+        if channels not in (None, 1, 3):
+            raise ValueError(f"channels must be 1 (grey) or 3 (colour), not {channels}")
+        self.image, self.label, self.batch_size = image, label, batch_size
+        self.size, self.channels, self.mean, self.std = size, channels, mean, std
+        self.augmentation = augmentation.Augmentation(crop, flip, affine, auto_augment, erase)
+
+    def rows(self, rows: Rows) -> Rows:
+        self.image = column(rows.features, self.image, ("image", "img"), is_image, "image")
+        usual = ("label", "labels", "fine_label", "coarse_label")
+        self.label = column(rows.features, self.label, usual, is_label, "label")
+        # Images are decoded here and not by `datasets`, so that a broken one can be named.
+        return rows.select_columns([self.image, self.label]).cast_column(self.image, Image(decode=False))
+
+    def learn(self, rows: Dataset, cache: Path | None) -> None:
+        self.names = class_names(rows, str(self.label))
+        first = images.decoded(rows[0][self.image], "train", 0)
+        self.channels = self.channels or (1 if first.mode in ("1", "L", "I;16") else 3)
+        self.size = self.size or min(*first.size, 224)
+        for name, given in (("mean", self.mean), ("std", self.std)):
+            if given is not None and len(given) != self.channels:
+                raise ValueError(f"{name} needs {self.channels} values, one a channel, not {len(given)}")
+        if self.mean is None or self.std is None:
+            few = images.Images(rows, str(self.image), "train", self.channels)
+            mean, std = few.statistics(augmentation.squared(self.size))
+            self.mean, self.std = self.mean or mean, self.std or std
+
+    def encode(self, rows: Dataset, split: str, cache: Path | None) -> _Encoded:
+        labels = class_numbers(rows, str(self.label), self.names, split)
+        return _Encoded(images.Images(rows, str(self.image), split, self.channels or 3), labels)
+
+    def describe(self, encoded: dict[str, _Encoded]) -> ImageFacts:
+        assert self.mean and self.std and self.size and self.channels
+        return ImageFacts(self.names, self.channels, self.size, tuple(self.mean), tuple(self.std))
+
+    def batches(self, encoded: _Encoded, shuffle: bool, seed: int) -> Split:
+        sampler = CountSampler(len(encoded.labels), self.batch_size, shuffle, seed)
+        look = (self.channels, self.size, self.mean, self.std)
+        if shuffle and self.augmentation.any():
+            transform, seeded = self.augmentation.transform(*look), seed
+        else:
+            transform, seeded = augmentation.evaluation(*look), None
+        dataset = images.Transformed(encoded.images, encoded.labels, transform, seeded)
+        return Split(dataset, sampler, _stacked)
+
+
+def _stacked(samples: list[tuple[Tensor, int]]) -> ImageBatch:
+    pictures, labels = zip(*samples, strict=True)
+    return ImageBatch(torch.stack(pictures), torch.tensor(labels, dtype=torch.long))
