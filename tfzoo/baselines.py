@@ -1,6 +1,6 @@
-"""What simpler methods reach on the embedded sets: trained on the same rows, measured on the same rows.
+"""What simpler methods reach on the embedded sets, trained and measured on the rows of the models.
 
-Settings such as C, gamma and the order of the n-grams are those that did best on the validation splits.
+C, gamma and the order of the n-grams are those that did best on the validation splits.
 """
 
 from __future__ import annotations
@@ -61,12 +61,11 @@ def reviews(splits: Mapping[str, Rows], measured: Sequence[str]) -> Iterator[Fig
 
 def interface(splits: Mapping[str, Rows], measured: Sequence[str]) -> Iterator[Figure]:
     """Columns en and zh: the translation of the nearest training sentence."""
-    from sacrebleu.metrics import BLEU as Bleu
-    from sacrebleu.metrics import CHRF as Chrf
+    from sacrebleu import metrics
 
     translate = nearest_sentence(list(splits["train"]["en"]), list(splits["train"]["zh"]))
     found = {name: translate(list(splits[name]["en"])) for name in measured}
-    for metric, score in ((BLEU, Bleu(tokenize="zh")), (CHRF, Chrf())):
+    for metric, score in ((BLEU, metrics.BLEU(tokenize="zh")), (CHRF, metrics.CHRF())):
         values = {
             name: float(score.corpus_score(found[name], [list(splits[name]["zh"])]).score)
             for name in measured
@@ -87,13 +86,16 @@ BASELINES: dict[str, Callable[[Mapping[str, Rows], Sequence[str]], Iterator[Figu
     "digits": digits,
     "shakespeare": shakespeare,
 }
-"""By embedded set. Each trains on the split `train` and yields its figures, one after another, on those to measure."""
+"""By embedded set. Each trains on the split `train` and yields figures on the splits to measure."""
 
 
 def nearest_sentence(
     sources: Sequence[str], targets: Sequence[str]
 ) -> Callable[[Sequence[str]], list[str]]:
-    """A translator by memory: of a text, the target whose source has the nearest character n-grams (cosine of TF-IDF)."""
+    """A translator by memory: of a text, the target whose source is nearest.
+
+    Near is the cosine between TF-IDF weights of character n-grams.
+    """
     grams = character_grams()
     memory = grams.fit_transform(sources)
 
@@ -111,11 +113,12 @@ def character_grams(min_df: int = 1) -> Any:
 
 
 class NGrams:
-    """A language model of characters by counting: interpolated Kneser-Ney (Kneser and Ney 1995; Chen and Goodman 1999).
+    """A language model of characters by counting: interpolated Kneser-Ney.
 
-    The longest n-grams are counted as they occur; shorter ones, by how many different characters come before them. Each
-    level gives a discount of its counts to the level below, and the lowest gives its own to all characters alike, one
-    that was never seen included. Contexts never reach from one text into another.
+    (Kneser and Ney 1995; Chen and Goodman 1999.) The longest n-grams are counted as they occur;
+    shorter ones, by how many different characters come before them. Each level gives a discount of
+    its counts to the level below, and the lowest gives its own to all characters alike, one that
+    was never seen included. Contexts never reach from one text into another.
 
     Args:
         texts: to count.
@@ -125,7 +128,8 @@ class NGrams:
     def __init__(self, texts: Iterable[str], order: int) -> None:
         texts = list(texts)
         self.order = order
-        # 0 stands before each text, 1 for a character never seen; an n-gram is its characters' numbers side by side.
+        # 0 stands before each text, 1 for a character never seen. An n-gram is one integer: the
+        # numbers of its characters side by side, the last one lowest.
         self.numbers = {c: n for n, c in enumerate(sorted(set().union(*texts)), start=2)}
         self.bits = (len(self.numbers) + 1).bit_length()
         if not 1 <= order <= 63 // self.bits:
@@ -181,7 +185,10 @@ class _Level:
         self.discount = once / (once + 2 * twice) if once and twice else 0.5
 
     def interpolate(self, grams: np.ndarray, lower: np.ndarray) -> np.ndarray:
-        """Probabilities at this level from those of the level below; a context never seen keeps the latter."""
+        """Probabilities at this level, from those of the level below.
+
+        Where the context was never seen, the latter stay.
+        """
         gram, seen = _places(self.grams, grams)
         context, known = _places(self.contexts, grams >> self.bits)
         counts = np.where(seen, self.counts[gram] - self.discount, 0)
