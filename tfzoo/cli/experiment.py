@@ -139,7 +139,9 @@ class ExperimentCLI(LightningCLI):
         """Our loggers again, this time in the run's folder, which was not known when the config was read."""
         if loggers is True:
             return [MetricsLogger(run.folder), self._wandb({}, run)]
-        placed = _listed(loggers) if loggers else []
+        if not loggers:
+            return False
+        placed = _listed(loggers)
         for place, (logger, said) in enumerate(
             zip(placed, _listed(self._get(self.config, "trainer")["logger"]), strict=True)
         ):
@@ -148,7 +150,7 @@ class ExperimentCLI(LightningCLI):
                 placed[place] = MetricsLogger(run.folder)
             elif isinstance(logger, WandbLogger):
                 placed[place] = self._wandb(arguments, run)
-        return placed or False
+        return placed
 
     def _wandb(self, arguments: dict[str, Any], run: Run) -> WandbLogger:
         logger = WandbLogger(**{**arguments, "save_dir": run.folder})
