@@ -5,12 +5,13 @@ import sys
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfzoo.layout import Layout, Mask, lower, visible
 
 small = st.integers(1, 6)
+patient = settings(deadline=None)
 
 
 @st.composite
@@ -51,12 +52,14 @@ def table(mask: Mask, query: Layout, key: Layout) -> torch.Tensor:
     return seen.tril() if mask.is_causal else seen
 
 
+@patient
 @given(pairs(), st.booleans())
 def test_lowering_says_what_the_rule_says(pair, causal):
     query, key = pair
     assert table(lower(query, key, causal), query, key).equal(visible(query, key, causal))
 
 
+@patient
 @given(layouts(2), st.booleans())
 def test_lowering_a_layout_onto_itself(layout, causal):
     assert table(lower(layout, layout, causal), layout, layout).equal(
@@ -64,6 +67,7 @@ def test_lowering_a_layout_onto_itself(layout, causal):
     )
 
 
+@patient
 @given(st.integers(1, 3), st.integers(0, 4), st.lists(small, min_size=1, max_size=5))
 def test_lowering_of_chunks_after_a_cache(batch, start, chunks):
     seen = None
@@ -75,6 +79,7 @@ def test_lowering_of_chunks_after_a_cache(batch, start, chunks):
         assert table(lower(new, seen, True), new, seen).equal(visible(new, seen, True))
 
 
+@patient
 @given(pairs(), st.booleans())
 def test_the_rule_token_by_token(pair, causal):
     query, key = pair
@@ -85,6 +90,7 @@ def test_the_rule_token_by_token(pair, causal):
         assert seen[b, t, s] == bool(same and (earlier or not causal))
 
 
+@patient
 @given(layouts(2))
 def test_dense_is_only_claimed_where_it_is_true(layout):
     if layout.dense:
