@@ -1,14 +1,16 @@
-"""From a PIL image to a normalised tensor: fixed for evaluation, random for training (timm's and torchvision's parts).
+"""From a PIL image to a normalised tensor: how images look to the model, and what is random about them in training.
 
 torchvision and timm are imported where they are used: text needs neither.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import astuple, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+import torch
 from PIL.Image import Image as Picture
 from PIL.Image import Resampling
 from torch import Tensor
@@ -16,13 +18,10 @@ from torch import Tensor
 LARGE = 128  # from this size on evaluation cuts the inner 7/8 of an image, as is usual for ImageNet
 
 
-def squared(size: int) -> Callable[[Picture], Picture]:
-    """Resize the shorter side and cut the middle; an image of the wanted size stays as it is."""
-    return _Squared(size)
-
-
 @dataclass(frozen=True)
-class _Squared:
+class Square:
+    """Resizes the shorter side and cuts the middle; an image of the wanted size stays as it is."""
+
     size: int
 
     def __call__(self, picture: Picture) -> Picture:
@@ -37,27 +36,37 @@ class _Squared:
 
 
 @dataclass(frozen=True)
-class _Mode:
-    """To grey or colour."""
+class Look:
+    """How images look to the model: channels (1 or 3), size in pixels, mean and std of each channel in [0, 1].
+
+    Called with a PIL image of any size and mode it gives (C, size, size) float32, as in evaluation.
+    """
 
     channels: int
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
-    def __call__(self, picture: Picture) -> Picture:
-        return picture.convert("L" if self.channels == 1 else "RGB")
+    def __call__(self, picture: Picture) -> Tensor:
+        picture = self.square(picture.convert("L" if self.channels == 1 else "RGB"))
+        return self.tensor(np.asarray(picture)[None])[0]
+
+    def square(self, picture: Picture) -> Picture:
+        return Square(self.size)(picture)
+
+    def tensor(self, pictures: np.ndarray) -> Tensor:
+        """pictures: (B, H, W) or (B, H, W, C) bytes; returns (B, C, H, W) float32, normalised."""
+        levels = torch.from_numpy(pictures.reshape(*pictures.shape[:3], self.channels))
+        values = levels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+        mean, std = (torch.tensor(of)[:, None, None] * 255 for of in (self.mean, self.std))
+        return values.sub_(mean).div_(std)
 
 
-def evaluation(
-    channels: int | None, size: int | None, mean: Sequence[float] | None, std: Sequence[float] | None
-) -> Callable[[Picture], Tensor]:
-    """PIL image to (C, size, size) float32, nothing random."""
-    return _composed(channels, [squared(size or 0)], mean, std)
+class Random(NamedTuple):
+    """What is random: of PIL images that come out square, and of one normalised (C, H, W) image."""
 
-
-def _composed(channels: Any, parts: list[Any], mean: Any, std: Any, after: Sequence[Any] = ()) -> Any:
-    from torchvision import transforms
-
-    last = [transforms.ToTensor(), transforms.Normalize(mean, std), *after]
-    return transforms.Compose([_Mode(channels), *parts, *last])
+    picture: Callable[[Picture], Picture]
+    erase: Callable[[Tensor], Tensor] | None
 
 
 @dataclass(frozen=True)
@@ -83,43 +92,51 @@ class Augmentation:
     def any(self) -> bool:
         return any(astuple(self))
 
-    def transform(self, channels: Any, size: Any, mean: Any, std: Any) -> Callable[[Picture], Tensor]:
-        """PIL image to (C, size, size) float32, random."""
-        from timm.data.auto_augment import auto_augment_transform, rand_augment_transform
+    def random(self, look: Look) -> Random:
         from timm.data.random_erasing import RandomErasing
         from torchvision import transforms
 
-        parts: list[Any] = [_RandomCrop(size) if self.crop else squared(size)]
+        parts: list[Any] = [_RandomCrop(look.size) if self.crop else look.square]
         if self.flip:
             parts.append(transforms.RandomHorizontalFlip(self.flip))
         if self.affine:
             part = self.affine / 100
-            parts.append(
-                transforms.RandomAffine(
-                    self.affine,
-                    translate=(part, part),
-                    scale=(1 - part, 1 + part),
-                    interpolation=transforms.InterpolationMode.BILINEAR,
-                )
-            )
+            bilinear = transforms.InterpolationMode.BILINEAR
+            parts.append(transforms.RandomAffine(self.affine, (part, part), (1 - part, 1 + part), None, bilinear))
         if self.auto_augment:
-            grey = tuple(round(255 * value) for value in mean)
-            settings = {"translate_const": int(size * 0.45), "img_mean": grey if channels == 3 else grey[0]}
-            make = rand_augment_transform if self.auto_augment.startswith("rand") else auto_augment_transform
-            parts.append(make(self.auto_augment, settings))
-        after = [RandomErasing(self.erase, mode="pixel", device="cpu")] if self.erase else []
-        return _composed(channels, parts, mean, std, after)
+            parts.append(_auto_augment(self.auto_augment, look))
+        erase = RandomErasing(self.erase, mode="pixel", device="cpu") if self.erase else None
+        return Random(transforms.Compose(parts), erase)
+
+
+def _auto_augment(policy: str, look: Look) -> Callable[[Picture], Picture]:
+    from timm.data.auto_augment import auto_augment_transform, rand_augment_transform
+
+    mean = tuple(round(255 * value) for value in look.mean)
+    settings = {
+        "translate_const": int(look.size * 0.45),
+        "img_mean": mean if look.channels == 3 else mean[0],
+        "magnitude_max": 9.99,  # at 10 timm asks for posterizing to 0 bits, which Pillow refuses
+    }
+    make = rand_augment_transform if policy.startswith("rand") else auto_augment_transform
+    try:
+        return make(policy, settings)
+    except (AssertionError, KeyError, ValueError) as error:
+        raise ValueError(f"auto_augment must be a policy of timm, such as rand-m9-mstd0.5-inc1, not {policy!r}") from error
 
 
 class _RandomCrop:
-    """A crop shifted by up to an eighth of images that have the size, of random size and shape of larger ones."""
+    """A crop of random size and shape of images larger than wanted, one shifted by up to an eighth of all others."""
 
     def __init__(self, size: int) -> None:
         from torchvision import transforms
 
         self.size = size
         self.shifted = transforms.RandomCrop(size, padding=max(1, size // 8))
-        self.resized = transforms.RandomResizedCrop(size, interpolation=transforms.InterpolationMode.BICUBIC)
+        bicubic = transforms.InterpolationMode.BICUBIC
+        self.resized = transforms.RandomResizedCrop(size, interpolation=bicubic)
 
     def __call__(self, picture: Picture) -> Picture:
-        return self.shifted(picture) if picture.size == (self.size, self.size) else self.resized(picture)
+        if min(picture.size) > self.size:
+            return self.resized(picture)
+        return self.shifted(Square(self.size)(picture))

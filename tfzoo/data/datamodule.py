@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+import warnings
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -91,7 +92,8 @@ class TaskData(LightningDataModule):
         self.streaming, self.shuffle_buffer = streaming, shuffle_buffer
         self.workers, self.cache_dir, self.seed = workers, cache_dir, seed
         self._facts: Facts | None = None
-        self._splits: dict[str, Any] = {}
+        self._encoded: dict[str, Any] = {}
+        self._splits: dict[str, Split | Stream] = {}
 
     @abstractmethod
     def learn(self, rows: Dataset, cache: Path | None) -> None:
@@ -136,14 +138,12 @@ class TaskData(LightningDataModule):
         known = {split: self._known(rows) for split, rows in sets.items()}
         self.learn(known["train"], cache)
         encoded = {split: self.encode(rows, split, cache) for split, rows in known.items()}
-        facts = self.describe(encoded)
+        self._facts = self.describe(encoded)
         for split, rows in sets.items():
             if isinstance(rows, IterableDataset):
-                make = partial(self._pool, split)
-                self._splits[split] = Stream(rows, make, self.shuffle_buffer)
-            else:
-                self._splits[split] = self.batches(encoded[split], split == "train", self.seed)
-        self._facts = facts
+                self._splits[split] = Stream(rows, partial(self._pool, split), self.shuffle_buffer)
+            else:  # batches are planned (and images decoded) once the split's loader is asked for
+                self._encoded[split] = encoded[split]
 
     def _known(self, rows: source.Rows) -> Dataset:
         if isinstance(rows, Dataset):
@@ -163,7 +163,7 @@ class TaskData(LightningDataModule):
 
     def __getstate__(self) -> dict[str, Any]:
         # What travels to worker processes: the trainer does not, nor the splits themselves.
-        return self.__dict__ | {"trainer": None, "_splits": {}}
+        return self.__dict__ | {"trainer": None, "_encoded": {}, "_splits": {}}
 
     def train_dataloader(self) -> StatefulDataLoader:
         return self._loader("train")
@@ -179,11 +179,15 @@ class TaskData(LightningDataModule):
 
     def _loader(self, name: str) -> StatefulDataLoader:
         self.facts  # noqa: B018
+        # StatefulDataLoader calls a function that torch deprecates.
+        warnings.filterwarnings("ignore", "'set_vital' is deprecated")
         common = {
             "num_workers": self.workers,
             "pin_memory": torch.cuda.is_available(),
             "persistent_workers": self.workers > 0,
         }
+        if name not in self._splits:
+            self._splits[name] = self.batches(self._encoded[name], name == "train", self.seed)
         split = self._splits[name]
         if isinstance(split, Stream):
             split.share = distributed_share()  # known here, unknown to worker processes

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from datasets import Dataset, Image
 from torch import Tensor
 
-from tfzoo.data import augmentation, images
+from tfzoo.data.augmentation import Augmentation, Look, Square
 from tfzoo.data.batching import ImageBatch
 from tfzoo.data.columns import column, is_image, is_label
 from tfzoo.data.datamodule import TaskData, at_least
 from tfzoo.data.facts import Facts
+from tfzoo.data.images import Images, Transformed, decoded
 from tfzoo.data.labels import class_names, class_numbers
 from tfzoo.data.sampling import CountSampler
 from tfzoo.data.source import Rows
@@ -39,11 +39,11 @@ class ImageFacts(Facts):
 
     def transform(self) -> Callable[[Any], Tensor]:
         """The transform of evaluation: a PIL image becomes (C, H, W) float32, resized, cut square and normalised."""
-        return augmentation.evaluation(self.channels, self.size, self.mean, self.std)
+        return Look(self.channels, self.size, self.mean, self.std)
 
 
 class _Encoded(NamedTuple):
-    images: images.Images
+    images: Images
     labels: np.ndarray  # (N,)
 
 
@@ -58,8 +58,8 @@ class ImageClassificationData(TaskData):
         mean: of each channel, in [0, 1]; None to compute it from the training images.
         std: of each channel, in [0, 1]; None to compute it from the training images.
         batch_size: images of a batch.
-        crop: train on random crops: shifted by up to an eighth where images have the wanted size already, of random
-            size and shape where they are larger.
+        crop: train on random crops: of random size and shape where images are larger than wanted, else shifted by up
+            to an eighth.
         flip: probability of mirroring a training image.
         affine: training images are turned by up to so many degrees, and shifted and scaled by up to as many percent.
         auto_augment: timm's augmentation policy, such as rand-m9-mstd0.5-inc1; None for none.
@@ -91,7 +91,7 @@ class ImageClassificationData(TaskData):
             raise ValueError(f"channels must be 1 (grey) or 3 (colour), not {channels}")
         self.image, self.label, self.batch_size = image, label, batch_size
         self.size, self.channels, self.mean, self.std = size, channels, mean, std
-        self.augmentation = augmentation.Augmentation(crop, flip, affine, auto_augment, erase)
+        self.augmentation = Augmentation(crop, flip, affine, auto_augment, erase)
 
     def rows(self, rows: Rows) -> Rows:
         self.image = column(rows.features, self.image, ("image", "img"), is_image, "image")
@@ -102,36 +102,37 @@ class ImageClassificationData(TaskData):
 
     def learn(self, rows: Dataset, cache: Path | None) -> None:
         self.names = class_names(rows, str(self.label))
-        first = images.decoded(rows[0][self.image], "train", 0)
+        first = decoded(rows[0][self.image], "train", 0)
         self.channels = self.channels or (1 if first.mode in ("1", "L", "I;16") else 3)
         self.size = self.size or min(*first.size, 224)
         for name, given in (("mean", self.mean), ("std", self.std)):
             if given is not None and len(given) != self.channels:
                 raise ValueError(f"{name} needs {self.channels} values, one a channel, not {len(given)}")
         if self.mean is None or self.std is None:
-            few = images.Images(rows, str(self.image), "train", self.channels)
-            mean, std = few.statistics(augmentation.squared(self.size))
+            few = Images(rows, str(self.image), "train", self.channels)
+            mean, std = few.statistics(Square(self.size))
             self.mean, self.std = self.mean or mean, self.std or std
 
     def encode(self, rows: Dataset, split: str, cache: Path | None) -> _Encoded:
         labels = class_numbers(rows, str(self.label), self.names, split)
-        return _Encoded(images.Images(rows, str(self.image), split, self.channels or 3), labels)
+        return _Encoded(Images(rows, str(self.image), split, self.channels or 3), labels)
 
     def describe(self, encoded: dict[str, _Encoded]) -> ImageFacts:
+        look = self.look()
+        return ImageFacts(self.names, look.channels, look.size, look.mean, look.std)
+
+    def look(self) -> Look:
         assert self.mean and self.std and self.size and self.channels
-        return ImageFacts(self.names, self.channels, self.size, tuple(self.mean), tuple(self.std))
+        return Look(self.channels, self.size, tuple(self.mean), tuple(self.std))
 
     def batches(self, encoded: _Encoded, shuffle: bool, seed: int) -> Split:
         sampler = CountSampler(len(encoded.labels), self.batch_size, shuffle, seed)
-        look = (self.channels, self.size, self.mean, self.std)
-        if shuffle and self.augmentation.any():
-            transform, seeded = self.augmentation.transform(*look), seed
-        else:
-            transform, seeded = augmentation.evaluation(*look), None
-        dataset = images.Transformed(encoded.images, encoded.labels, transform, seeded)
-        return Split(dataset, sampler, _stacked)
+        look = self.look()
+        random = self.augmentation.random(look) if shuffle and self.augmentation.any() else None
+        dataset = Transformed(encoded.images, encoded.labels, look, random, seed)
+        return Split(dataset, sampler, _whole)
 
 
-def _stacked(samples: list[tuple[Tensor, int]]) -> ImageBatch:
-    pictures, labels = zip(*samples, strict=True)
-    return ImageBatch(torch.stack(pictures), torch.tensor(labels, dtype=torch.long))
+def _whole(batch: ImageBatch) -> ImageBatch:
+    """Batches come whole from the dataset."""
+    return batch

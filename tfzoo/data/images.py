@@ -12,13 +12,16 @@ import numpy as np
 import torch
 import torch.utils.data
 from datasets import Dataset
+from datasets.utils import tqdm
 from PIL import Image as Pictures
 from PIL.Image import Image as Picture
-from torch import Tensor
 
+from tfzoo.data.augmentation import Look, Random
+from tfzoo.data.batching import ImageBatch
 from tfzoo.data.sampling import Draw
 
 MEMORY = 1 << 30  # bytes of decoded images that are kept
+QUICK = 5000  # images decoded in a second or so, without a progress bar
 SAMPLED = 10_000  # images from which mean and standard deviation are computed
 
 
@@ -47,20 +50,20 @@ class Images:
         if first.nbytes * len(self) > MEMORY:
             return None
         kept = np.empty((len(self), *first.shape), np.uint8)
-        for place in range(len(self)):
+        for place in tqdm(range(len(self)), f"Decoding {self.split}", disable=len(self) < QUICK or None):
             picture = np.asarray(self._decoded(place))
             if picture.shape != first.shape:
                 return None
             kept[place] = picture
         return kept
 
-    def statistics(self, squared: Callable[[Picture], Picture]) -> tuple[list[float], list[float]]:
+    def statistics(self, square: Callable[[Picture], Picture]) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of each channel over (a sample of) the images, values in [0, 1]."""
         places = range(0, len(self), max(1, len(self) // SAMPLED))
         sums = np.zeros((2, self.channels))
         pixels = 0
         for place in places:
-            values = np.asarray(squared(self._decoded(place)), np.float64).reshape(-1, self.channels) / 255
+            values = np.asarray(square(self._decoded(place)), np.float64).reshape(-1, self.channels) / 255
             sums += values.sum(0), (values**2).sum(0)
             pixels += len(values)
         mean = sums[0] / pixels
@@ -84,37 +87,49 @@ def decoded(stored: dict[str, Any] | None, split: str, place: int) -> Picture:
 
 
 class Transformed(torch.utils.data.Dataset):
-    """Images with a transform applied, and their classes.
+    """Batches of images, transformed and normalised, and their classes.
 
-    seed: of a random transform, which then follows from seed, epoch and sample alone; None for a fixed transform.
+    seed: of the training's random transforms, which then follow from seed, epoch and sample alone; None for evaluation.
     """
 
-    def __init__(
-        self, images: Images, labels: np.ndarray, transform: Callable[[Picture], Tensor], seed: int | None
-    ) -> None:
-        self.images, self.labels, self.transform, self.seed = images, labels, transform, seed
+    def __init__(self, images: Images, labels: np.ndarray, look: Look, random: Random | None, seed: int) -> None:
+        self.images, self.labels, self.look, self.random, self.seed = images, labels, look, random, seed
+        _ = images.kept  # decoded here, so that worker processes share it
 
-    def __getitems__(self, draws: list[Draw]) -> list[tuple[Tensor, int]]:
-        if self.seed is None:
-            return [self._sample(draw) for draw in draws]
+    def __getitems__(self, draws: list[Draw]) -> ImageBatch:
+        places = [draw.index for draw in draws]
+        labels = torch.from_numpy(self.labels[places])
+        if self.random is None:
+            return ImageBatch(self.look.tensor(self._fixed(places)), labels)
         # Transforms draw from all three global sources: lend them, so that dropout in this process is undisturbed.
         states = torch.get_rng_state(), np.random.get_state(), random.getstate()
         try:
-            return [self._seeded(draw) for draw in draws]
+            pictures = []
+            for draw in draws:
+                self._reseed(draw, "picture")
+                pictures.append(np.asarray(self.random.picture(self.images[draw.index])))
+            tensor = self.look.tensor(np.stack(pictures))
+            if self.random.erase is not None:
+                for one, draw in zip(tensor, draws, strict=True):
+                    self._reseed(draw, "erase")
+                    one.copy_(self.random.erase(one))
+            return ImageBatch(tensor, labels)
         finally:
             torch.set_rng_state(states[0])
             np.random.set_state(states[1])
             random.setstate(states[2])
 
-    def _seeded(self, draw: Draw) -> tuple[Tensor, int]:
-        seed = random.Random(f"{self.seed} {draw.epoch} {draw.index}").getrandbits(32)
+    def _fixed(self, places: list[int]) -> np.ndarray:
+        kept = self.images.kept
+        if kept is not None and kept.shape[1:3] == (self.look.size, self.look.size):
+            return kept[places]
+        return np.stack([np.asarray(self.look.square(self.images[place])) for place in places])
+
+    def _reseed(self, draw: Draw, part: str) -> None:
+        seed = random.Random(f"{self.seed} {draw.epoch} {draw.index} {part}").getrandbits(32)
         torch.default_generator.manual_seed(seed)  # not torch.manual_seed: that would reseed the accelerator too
         np.random.seed(seed)
         random.seed(seed)
-        return self._sample(draw)
-
-    def _sample(self, draw: Draw) -> tuple[Tensor, int]:
-        return self.transform(self.images[draw.index]), int(self.labels[draw.index])
 
     def __len__(self) -> int:
         return len(self.labels)
