@@ -13,7 +13,7 @@ from tfzoo.baselines import Figure, Metric
 class Comparison(NamedTuple):
     """One metric of one experiment on the test split.
 
-    model: None where training failed; seconds: of the whole `tfzoo fit`, data and validation included.
+    model: None where training failed; seconds: of all of `tfzoo fit`, data and validation too.
     """
 
     task: str
@@ -28,14 +28,10 @@ class Comparison(NamedTuple):
     def verdict(self) -> str:
         if self.model is None:
             return "failed"
-        ahead = [f.baseline for f in self.baselines if not self._beats(f)]
-        beaten = [f.baseline for f in self.baselines if self._beats(f)]
-        if not ahead:
-            return "beats " + ("both" if len(beaten) == 2 else ", ".join(beaten))
-        return (f"beats {', '.join(beaten)}, " if beaten else "") + f"not yet {', '.join(ahead)}"
+        return "\n".join("beats it" if self._beats(f) else "not yet" for f in self.baselines)
 
     def _beats(self, figure: Figure) -> bool:
-        # As shown: a model is no better than what reads the same.
+        # As shown: a model is no better than a baseline that reads the same.
         model, other = round(self.model or 0.0, 2), round(figure.values["test"], 2)
         return model < other if self.metric.lower_is_better else model > other
 

@@ -1,16 +1,16 @@
-"""The four embedded experiments, trained one after another and set beside simpler methods on the same test rows."""
+"""The four embedded experiments, trained and set beside simpler methods on the same test rows."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
+import os
 import shlex
 import shutil
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,8 +29,8 @@ HERE = Path("experiments") / "demo"
 class Experiment(NamedTuple):
     """An experiment of the demo.
 
-    corpus: the embedded set; measured: for each metric what `tfzoo test` calls it, and the factor to its unit here;
-    use: a command to try the checkpoint with.
+    corpus: the embedded set; measured: for each metric what `tfzoo test` calls it, and the factor
+    to its unit here; use: a command to try the checkpoint with.
     """
 
     corpus: str
@@ -104,7 +104,8 @@ def demo(arguments: list[str]) -> None:
     rows = [
         c.cells() for name in names for c in _compared(name, trained.get(name), baselines[name])
     ]
-    notes = signatures([figure for name in names for figure in baselines[name]])
+    notes = [f"seconds: all of tfzoo fit, on {_hardware()}"]
+    notes += signatures([figure for name in names for figure in baselines[name]])
     look = [line for name in trained for line in _look(name, trained[name])]
     report = runs / "demo.md"
     report.write_text(_report(rows, notes, look), encoding="utf-8")
@@ -237,9 +238,11 @@ def _compared(
 def _look(name: str, trained: Trained) -> list[str]:
     """Where to look, and what to try."""
     run = trained.run
-    pictures = sorted(run.figures.glob("*.png"))
-    samples = sorted(run.figures.glob("samples-*"))
-    files = {"checkpoint": [trained.checkpoint], "samples": samples[-1:], "pictures": pictures[-2:]}
+    files = {
+        "checkpoint": [trained.checkpoint],
+        "samples": _latest(run.figures.glob("*.md")),
+        "pictures": _latest(run.figures.glob("*.png")),
+    }
     command = EXPERIMENTS[name].use.format(
         tfzoo=_program(),
         checkpoint=shlex.quote(_short(trained.checkpoint)),
@@ -252,6 +255,11 @@ def _look(name: str, trained: Trained) -> list[str]:
     ]
 
 
+def _latest(files: Iterable[Path]) -> list[Path]:
+    """Of each kind of figure, named KIND-stepNUMBER, the last."""
+    return list({file.stem.rpartition("-step")[0]: file for file in sorted(files)}.values())
+
+
 def _digit(run: Run) -> Path:
     """A test image as a file, to classify."""
     from tfzoo.data import corpora
@@ -259,6 +267,14 @@ def _digit(run: Run) -> Path:
     path = run.folder / "digit.png"
     corpora.read("digits")["test"][0]["image"].save(path)
     return path
+
+
+def _hardware() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{len(os.sched_getaffinity(0))} CPU cores"
 
 
 def _program() -> str:
