@@ -87,7 +87,7 @@ class AttentionPicture(Picture):
             for what, words in (("rows", self.queries), ("columns", self.keys))
             if len(words) > self.most
         ]
-        return notes + [explanation([*self.queries[: self.most], *self.keys[: self.most]])]
+        return [*notes, explanation([*self.queries[: self.most], *self.keys[: self.most]])]
 
 
 @dataclass(frozen=True, eq=False)

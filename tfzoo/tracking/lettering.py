@@ -1,4 +1,4 @@
-"""Words in pictures, Chinese ones included: every character is either readable or replaced by something that is."""
+"""Words in pictures: every character, Chinese included, is readable or replaced by one that is."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def fonts() -> tuple[list[str], frozenset[int]]:
     from matplotlib import font_manager, ft2font
 
     known = font_manager.fontManager
-    # The font file of a package, found without importing it: that would restyle every picture of the process.
+    # The package's font is found without importing it, which would restyle every picture drawn.
     package = find_spec("zhplot")
     for folder in (package.submodule_search_locations or ()) if package else ():
         for file in Path(folder, "fonts").glob("*.ttf"):
@@ -57,7 +57,7 @@ def columns(text: str) -> int:
 
 
 def shown(text: str, width: int | None = None) -> str:
-    """Text that can be seen: control characters, and blanks alone, get a sign; it ends at `width`."""
+    """Text that can be seen: control characters and lone blanks get a sign; ends at `width`."""
     signs = {"\n": "⏎", "\r": "⏎", "\t": "⇥"} | ({} if text.strip() else {" ": "␣"})
     seen = "".join(signs.get(c, "�" if unicodedata.category(c)[0] == "C" else c) for c in text)
     if width is None or columns(seen) <= width:

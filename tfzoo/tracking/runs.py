@@ -1,4 +1,4 @@
-"""A run is a folder, `runs/<experiment>/<id>/`, with a stable id: a resumed or requeued job goes on in its own."""
+"""A run is a folder, `runs/<experiment>/<id>/`: a resumed or requeued job goes on in its own."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ class Run:
 def new_run(root: Path, experiment: str, id: str | None = None) -> Run:
     """Make the folder of a run, or go on in the one that has the given id.
 
-    Without an id, a scheduler's or launcher's name for the job is taken, which a requeue keeps; without one of those,
-    the time and a random ending, so that two runs started in the same second never share a folder. Every process of a
-    job gets the same run.
+    Without an id, SLURM's or torchrun's name for the job is taken, which a requeue keeps; without
+    one of those, the time and a random ending, so that two runs started in the same second never
+    share a folder. Every process of a job gets the same run.
 
-    Raises ValueError where a name cannot be a folder's or the processes of a job cannot agree, OSError where the folder
-    cannot be made or written.
+    Raises ValueError where a name cannot be a folder's or the processes of a job cannot agree,
+    OSError where the folder cannot be made or written.
     """
     given = _name("run id", id) if id is not None else _id_of_job()
     folder = Path(root).absolute() / _name("experiment", experiment)
@@ -77,7 +77,8 @@ def new_run(root: Path, experiment: str, id: str | None = None) -> Run:
                 continue
     except OSError as error:
         raise OSError(
-            f"no run folder can be made in {folder} ({error.strerror}): choose a folder that you can write to"
+            f"no run folder can be made in {folder} ({error.strerror}): "
+            "choose a folder that you can write to"
         ) from None
     run = Run(folder / given)
     if not os.access(run.folder, os.W_OK | os.X_OK):
@@ -115,7 +116,7 @@ def run_of(path: Path) -> Run:
 
 
 def run_holding(path: str | Path | None) -> Run | None:
-    """The run that a checkpoint belongs to; None where there is no such file, or it lies in no run's folder."""
+    """The run that a checkpoint belongs to; None where there is no such file, or no such run."""
     try:
         return None if path is None else run_of(Path(path))
     except (FileNotFoundError, ValueError):
@@ -123,7 +124,7 @@ def run_holding(path: str | Path | None) -> Run | None:
 
 
 def newest_checkpoint(run: Run) -> Path | None:
-    """The checkpoint written last that is whole, or none. A save that was cut short is passed over."""
+    """The checkpoint written last, or none. One that was cut short is passed over."""
     found = [p for p in run.checkpoints.glob("*.ckpt") if _is_whole(p)]
     return max(found, key=lambda p: (p.stat().st_mtime_ns, p.stem == "last"), default=None)
 
@@ -142,15 +143,16 @@ def write_whole(path: Path, content: bytes) -> None:
 def _name(what: str, name: str) -> str:
     if not re.fullmatch(r"\w[\w.+=,@-]*", name):
         raise ValueError(
-            f"{what} {name!r} must be a folder's name: letters, digits and . _ - + = , @, the first a letter or digit"
+            f"{what} {name!r} must be a folder's name: a letter or digit, "
+            "then letters, digits and . _ - + = , @"
         )
     return name
 
 
 def _id_of_job() -> str | None:
-    """What all processes of this job call it; none in a job's first process with nothing above it."""
+    """What all processes of this job call it; none where this is the first and chooses."""
     environ = os.environ
-    # Lightning also takes these two job names for a person at a prompt, who may start run after run in one job.
+    # As Lightning, take these two job names for a person, who may start run after run in one job.
     if "SLURM_JOB_ID" in environ and environ.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
         if "SLURM_ARRAY_TASK_ID" in environ:
             return f"{environ['SLURM_ARRAY_JOB_ID']}_{environ['SLURM_ARRAY_TASK_ID']}"
@@ -162,11 +164,11 @@ def _id_of_job() -> str | None:
         int(environ.get(key) or 0) for key in ("RANK", "NODE_RANK", "LOCAL_RANK", "SLURM_PROCID")
     ]
     torchrun = "TORCHELASTIC_RUN_ID" in environ and int(environ.get("WORLD_SIZE") or 1) > 1
-    # The first process never reads the variable: a run started from within another run is a run of its own.
+    # The first process never reads RUN_ID: a run started from within a run is one of its own.
     if torchrun or (any(ranks) and RUN_ID not in environ):
         raise ValueError(
-            "the processes of this job know no common run: give them all the same run id, or start them with "
-            "torchrun --standalone or --rdzv-id"
+            "the processes of this job know no common run: give them all the same run id, "
+            "or start them with torchrun --standalone or --rdzv-id"
         )
     return environ[RUN_ID] if any(ranks) else None
 

@@ -1,0 +1,75 @@
+"""metrics.csv: a row per logged step, a column per metric, blank where a row has none."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tfzoo.tracking.runs import write_whole
+
+
+class MetricsFile:
+    """A CSV file that grows by rows and, now and then, by a column.
+
+    A row costs one write, and has left the process when the call returns: a killed run keeps it. A
+    metric never seen before costs one rewriting of the file under the wider header, which happens
+    a handful of times in a run: with the first training row, the first validation, the first test.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.columns: list[str] = []
+        self.rows = 0
+        self.file: io.TextIOBase | None = None
+
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Append a row. Values are numbers, or tensors of one; without a step rows are counted."""
+        file = self.file or self._open()
+        row = {"step": self.rows if step is None else step} | {
+            key: value.item() if hasattr(value, "item") else value for key, value in metrics.items()
+        }
+        if new := [key for key in row if key not in self.columns]:
+            file = self._widen(new)
+        csv.writer(file).writerow([row.get(column, "") for column in self.columns])
+        file.flush()
+        self.rows += 1
+
+    def save(self) -> None:
+        """Every row is written as it comes; Lightning asks."""
+
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.close()
+            self.file = None
+
+    def _open(self) -> io.TextIOBase:
+        """Go on where the file ends, without a last line that a kill cut short."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.exists():
+            content = self.path.read_bytes()
+            end = content.rfind(b"\n") + 1
+            if end < len(content):
+                os.truncate(self.path, end)
+            rows = list(csv.reader(io.StringIO(content[:end].decode("utf-8"), newline="")))
+            self.columns, self.rows = (rows[0], len(rows) - 1) if rows else ([], 0)
+        self.file = self.path.open("a", newline="", encoding="utf-8")
+        return self.file
+
+    def _widen(self, new: list[str]) -> io.TextIOBase:
+        self.close()
+        before: list[list[str]] = []
+        if self.columns:
+            with self.path.open(newline="", encoding="utf-8") as file:
+                before = list(csv.reader(file))[1:]
+        self.columns = self.columns + new
+        text = io.StringIO()
+        writer = csv.writer(text)
+        writer.writerow(self.columns)
+        writer.writerows(row + [""] * (len(self.columns) - len(row)) for row in before)
+        write_whole(self.path, text.getvalue().encode("utf-8"))
+        self.file = self.path.open("a", newline="", encoding="utf-8")
+        return self.file
