@@ -24,13 +24,13 @@ def figure(name, metric, value):
 @pytest.mark.parametrize(
     ("metric", "model", "verdict"),
     [
-        (ACCURACY, 97.0, "beats it\nbeats it"),
-        (ACCURACY, 93.0, "beats it\nnot yet"),
-        (ACCURACY, 95.001, "beats it\nnot yet"),
-        (ACCURACY, 12.0, "not yet\nnot yet"),
+        (ACCURACY, 97.0, "beats one\nbeats other"),
+        (ACCURACY, 93.0, "beats one\nnot yet other"),
+        (ACCURACY, 95.001, "beats one\nnot yet other"),
+        (ACCURACY, 12.0, "not yet one\nnot yet other"),
         (ACCURACY, None, "failed"),
-        (NATS, 12.0, "beats it\nbeats it"),
-        (NATS, 93.0, "not yet\nbeats it"),
+        (NATS, 12.0, "beats one\nbeats other"),
+        (NATS, 93.0, "not yet one\nbeats other"),
     ],
 )
 def test_verdict_is_of_the_figures_shown(metric, model, verdict):
@@ -90,8 +90,10 @@ def test_demo_ends_with_table_and_places(stubbed, capsys):
         assert "translate out/translation/1/checkpoints/best.ckpt" in text
         assert "attention-step000020.png" in text
         assert "attention-step000010.png" not in text
-    assert report.count("| beats it |") == 3  # reviews, digits, shakespeare: 1.39 nats are below 50
-    assert report.count("| not yet |") == 2
+    assert (
+        report.count("| beats simple |") == 3
+    )  # reviews, digits, shakespeare: 1.39 nats are below 50
+    assert report.count("| not yet simple |") == 2
 
 
 def test_one_failure_leaves_the_others_their_turn(stubbed, capsys):

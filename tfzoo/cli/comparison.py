@@ -28,7 +28,8 @@ class Comparison(NamedTuple):
     def verdict(self) -> str:
         if self.model is None:
             return "failed"
-        return "\n".join("beats it" if self._beats(f) else "not yet" for f in self.baselines)
+        lines = (f"{'beats' if self._beats(f) else 'not yet'} {f.baseline}" for f in self.baselines)
+        return "\n".join(lines)
 
     def _beats(self, figure: Figure) -> bool:
         # As shown: a model is no better than a baseline that reads the same.
@@ -39,7 +40,7 @@ class Comparison(NamedTuple):
         return [
             self.task,
             self.corpus,
-            self.metric.name + (" (lower is better)" if self.metric.lower_is_better else ""),
+            self.metric.name,
             "-" if self.model is None else f"{self.model:.2f}",
             "\n".join(f"{f.baseline} {f.values['test']:.2f}" for f in self.baselines),
             "-" if self.parameters is None else f"{self.parameters:,}",
@@ -69,6 +70,8 @@ def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in [columns, marks, *whole])
 
 
-def signatures(figures: Sequence[Figure]) -> list[str]:
-    """What the metrics mean, in sacrebleu's words, a line each."""
-    return [f"{f.metric.name}: {f.signature}" for f in figures if f.signature]
+def notes(figures: Sequence[Figure]) -> list[str]:
+    """What a reader must know of the metrics, a line each."""
+    lines = [f"{f.metric.name}: {f.signature}" for f in figures if f.signature]
+    lines += [f"{f.metric.name}: lower is better" for f in figures if f.metric.lower_is_better]
+    return list(dict.fromkeys(lines))

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shlex
-import shutil
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,8 +17,9 @@ from rich.console import Console
 import tfzoo
 from tfzoo.baselines import ACCURACY, BASELINES, BLEU, CHRF, NATS, Figure, Metric
 from tfzoo.cli.apply import Parser
-from tfzoo.cli.comparison import COLUMNS, Comparison, markdown, signatures, terminal
+from tfzoo.cli.comparison import COLUMNS, Comparison, markdown, notes, terminal
 from tfzoo.cli.mistakes import is_mistake, nearest, one_line
+from tfzoo.cli.places import hardware, latest, program, short
 from tfzoo.tracking.runs import Run
 
 HERE = Path("experiments") / "demo"
@@ -29,10 +28,11 @@ HERE = Path("experiments") / "demo"
 class Experiment(NamedTuple):
     """An experiment of the demo.
 
-    corpus: the embedded set; measured: for each metric what `tfzoo test` calls it, and the factor
-    to its unit here; use: a command to try the checkpoint with.
+    task and corpus: what is learned from which embedded set; measured: for each metric what
+    `tfzoo test` calls it, and the factor to its unit here; use: a command to try the checkpoint.
     """
 
+    task: str
     corpus: str
     measured: Mapping[Metric, tuple[str, float]]
     use: str
@@ -40,19 +40,25 @@ class Experiment(NamedTuple):
 
 EXPERIMENTS = {
     "translation": Experiment(
+        "translation",
         "interface",
         {BLEU: ("test/bleu", 1), CHRF: ("test/chrf", 1)},
         'echo "Close all tabs" | {tfzoo} translate {checkpoint}',
     ),
     "reviews": Experiment(
+        "text classification",
         "reviews",
         {ACCURACY: ("test/accuracy", 100)},
         '{tfzoo} classify {checkpoint} "书很好,孩子很喜欢"',
     ),
     "digits": Experiment(
-        "digits", {ACCURACY: ("test/accuracy", 100)}, "{tfzoo} classify {checkpoint} {digit}"
+        "image classification",
+        "digits",
+        {ACCURACY: ("test/accuracy", 100)},
+        "{tfzoo} classify {checkpoint} {digit}",
     ),
     "shakespeare": Experiment(
+        "generation",
         "shakespeare",
         # Bits a character compare across tokenizers, and so do nats.
         {NATS: ("test/bits_per_character", math.log(2))},
@@ -104,13 +110,13 @@ def demo(arguments: list[str]) -> None:
     rows = [
         c.cells() for name in names for c in _compared(name, trained.get(name), baselines[name])
     ]
-    notes = [f"seconds: all of tfzoo fit, on {_hardware()}"]
-    notes += signatures([figure for name in names for figure in baselines[name]])
+    remarks = [f"seconds: all of tfzoo fit, on {hardware()}"]
+    remarks += notes([figure for name in names for figure in baselines[name]])
     look = [line for name in trained for line in _look(name, trained[name])]
     report = runs / "demo.md"
-    report.write_text(_report(rows, notes, look), encoding="utf-8")
+    report.write_text(_report(rows, remarks, look), encoding="utf-8")
     console.print(terminal("On the test split, of which training saw nothing", COLUMNS, rows))
-    print("\n".join([*notes, "", *look, "", f"this table: {_short(report)}"]), flush=True)
+    print("\n".join([*remarks, "", *look, "", f"this table: {short(report)}"]), flush=True)
     failed = [name for name in names if name not in trained]
     if failed:
         raise ValueError(f"{', '.join(failed)} failed: see above")
@@ -196,7 +202,7 @@ def _print_baselines(console: Console, names: Sequence[str]) -> None:
     ]
     columns = ("set", "baseline", "metric", "validation", "test", "seconds")
     console.print(terminal("Baselines, trained on the train split", columns, rows))
-    print("\n".join(signatures([figure for _, figure, _ in found])), flush=True)
+    print("\n".join(notes([figure for _, figure, _ in found])), flush=True)
 
 
 def _train(file: Path, runs: Path) -> Trained:
@@ -225,7 +231,7 @@ def _compared(
     experiment = EXPERIMENTS[name]
     for metric, (key, factor) in experiment.measured.items():
         yield Comparison(
-            name,
+            experiment.task,
             experiment.corpus,
             metric,
             trained.metrics[key] * factor if trained else None,
@@ -240,24 +246,19 @@ def _look(name: str, trained: Trained) -> list[str]:
     run = trained.run
     files = {
         "checkpoint": [trained.checkpoint],
-        "samples": _latest(run.figures.glob("*.md")),
-        "pictures": _latest(run.figures.glob("*.png")),
+        "samples": latest(run.figures.glob("*.md")),
+        "pictures": latest(run.figures.glob("*.png")),
     }
     command = EXPERIMENTS[name].use.format(
-        tfzoo=_program(),
-        checkpoint=shlex.quote(_short(trained.checkpoint)),
-        digit=shlex.quote(_short(_digit(run))) if name == "digits" else "",
+        tfzoo=program(),
+        checkpoint=shlex.quote(short(trained.checkpoint)),
+        digit=shlex.quote(short(_digit(run))) if name == "digits" else "",
     )
     return [
-        f"{name}: {_short(run.folder)}",
-        *(f"  {what}: {' '.join(map(_short, found))}" for what, found in files.items() if found),
+        f"{name}: {short(run.folder)}",
+        *(f"  {what}: {' '.join(map(short, found))}" for what, found in files.items() if found),
         f"  {command}",
     ]
-
-
-def _latest(files: Iterable[Path]) -> list[Path]:
-    """Of each kind of figure, named KIND-stepNUMBER, the last."""
-    return list({file.stem.rpartition("-step")[0]: file for file in sorted(files)}.values())
 
 
 def _digit(run: Run) -> Path:
@@ -269,37 +270,14 @@ def _digit(run: Run) -> Path:
     return path
 
 
-def _hardware() -> str:
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return f"{len(os.sched_getaffinity(0))} CPU cores"
-
-
-def _program() -> str:
-    """How to call tfzoo from here: its environment need not be the active one."""
-    beside = Path(sys.executable).with_name("tfzoo")
-    if not beside.exists() or shutil.which("tfzoo") == str(beside):
-        return "tfzoo"
-    return shlex.quote(_short(beside))
-
-
-def _short(path: Path) -> str:
-    """The path from here, where it lies below."""
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
-
-
-def _report(rows: Sequence[Sequence[str]], notes: Sequence[str], look: Sequence[str]) -> str:
-    signatures = [f"- {note}" for note in notes]
+def _report(rows: Sequence[Sequence[str]], remarks: Sequence[str], look: Sequence[str]) -> str:
     return "\n".join(
         [
             "# Demo: on the test split, of which training saw nothing",
             "",
             markdown(COLUMNS, rows),
             "",
-            *signatures,
+            *(f"- {remark}" for remark in remarks),
             "",
             "```",
             *look,
