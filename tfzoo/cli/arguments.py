@@ -17,10 +17,19 @@ def prepared(arguments: list[str]) -> list[str]:
     subcommand, *rest = arguments
     rest = _data_paths(rest)
     options = {argument.partition("=")[0] for argument in rest}
+    checkpoint = _value(rest, "--ckpt_path")
+    if checkpoint and checkpoint not in ("last", "best") and not Path(checkpoint).exists():
+        raise FileNotFoundError(f"no checkpoint at {checkpoint}")
+    if subcommand == "fit" and not options & {"-c", "--config", "--help", "-h", "--model", "--data"}:
+        raise ValueError("fit needs an experiment: tfzoo fit -c experiments/generation/shakespeare.yaml")
     if subcommand != "fit" and not options & {"-c", "--config", "--help", "-h"}:
-        run = run_holding(_value(rest, "--ckpt_path"))
+        run = run_holding(checkpoint)
         if run is not None and run.config_file.is_file():
             rest = ["-c", str(run.config_file), *rest]
+        else:
+            raise ValueError(
+                f"{subcommand} needs --ckpt_path of a run, whose config is then taken, or a config of its own with -c"
+            )
     return [subcommand, *rest]
 
 

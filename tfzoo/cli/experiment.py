@@ -6,6 +6,7 @@ checkpoints by default, and mistakes told in one line.
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import warnings
@@ -15,7 +16,7 @@ from pkgutil import iter_modules
 from typing import Any
 
 import yaml
-from lightning import LightningModule, Trainer
+from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -24,6 +25,7 @@ import tfzoo.data
 import tfzoo.tasks
 import tfzoo.training
 from tfzoo.cli.arguments import prepared
+from tfzoo.backbone import TransformerConfig
 from tfzoo.cli.report import tell_end, tell_start
 from tfzoo.data import TaskData
 from tfzoo.tasks import Task
@@ -31,6 +33,7 @@ from tfzoo.tracking.loggers import MetricsLogger, WandbLogger
 from tfzoo.tracking.runs import Run, new_run, run_holding
 from tfzoo.training.callbacks import Show
 from tfzoo.training.checkpoint import WholeCheckpointIO
+from tfzoo.training.optim import Schedule
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "logger": [
@@ -218,6 +221,21 @@ class ExperimentCLI(LightningCLI):
 
     def _measured_run(self) -> Run | None:
         return run_holding(self._get(self.config, "ckpt_path"))
+
+
+def known_words() -> set[str]:
+    """Every class and argument that an experiment's config may name, for suggestions after a mistyped one."""
+    from torch.optim import Optimizer
+
+    classes = {Trainer, TransformerConfig, MetricsLogger, WandbLogger, ModelCheckpoint}
+    for base in (Task, TaskData, Schedule, Optimizer, Callback):
+        classes |= _subclasses(base)
+    arguments = {name for kind in classes for name in inspect.signature(kind).parameters}
+    return arguments | {kind.__name__ for kind in classes} | {"experiment", "runs", "run_id"}
+
+
+def _subclasses(kind: type) -> set[type]:
+    return {kind}.union(*(_subclasses(child) for child in kind.__subclasses__()))
 
 
 def _facts(data: TaskData) -> Any:

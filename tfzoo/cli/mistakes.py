@@ -57,10 +57,17 @@ def one_line(error: Exception) -> str:
         return f"no space left on the disk{f' for {error.filename}' if error.filename else ''}"
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.strerror.lower()}: {error.filename}"
-    message = str(error)
-    if "Parser key" in message:
+    message = re.sub(r"^Call to compute_fn of link .*? failed: ", "", str(error), flags=re.S)
+    if "Parser key" in message or "Does not validate" in message:
         message = innermost(message)
-    return re.sub(r"\s+", " ", message).strip() or type(error).__name__
+    message = re.sub(r"\s+", " ", message).strip()
+    return (message + suggestion(message)) or type(error).__name__
+
+
+_SCAFFOLD = (
+    r"Does not validate against|Subtypes: |Errors:|Problem with given class_path|Given value|"
+    r"Expected a <class 'NoneType'>"
+)
 
 
 def innermost(message: str) -> str:
@@ -75,13 +82,26 @@ def innermost(message: str) -> str:
         if text and not re.match(_SCAFFOLD, text):
             complaints.append(text)
     # Alternatives of a union complain one after the other; the first is of the one that was meant.
-    return f"{'.'.join(path)}: {complaints[0] if complaints else 'is not valid'}"
+    where = f"{'.'.join(path)}: " if path else ""
+    return where + (complaints[0] if complaints else "is not valid")
 
 
-_SCAFFOLD = (
-    r"Does not validate against|Subtypes: |Errors:|Problem with given class_path|Given value|"
-    r"Expected a <class 'NoneType'>"
+_UNKNOWN = (
+    r"unrecognized arguments: --([\w.+]+)",
+    r"Option '([\w.]+)' is not accepted",
+    r"Key '([\w.]+)' is not expected",
+    r"Expected a path but (\w[\w.]*) either not",
+    r"class_path '?([\w.]+)'?",
 )
+
+
+def suggestion(message: str) -> str:
+    """`, did you mean 'x'?` where the message names a key or class unknown to a command that has been loaded."""
+    experiment = sys.modules.get("tfzoo.cli.experiment")
+    for pattern in _UNKNOWN if experiment else ():
+        if found := re.search(pattern, message):
+            return nearest(found[1].rpartition(".")[2], experiment.known_words())  # type: ignore[union-attr]
+    return ""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
