@@ -176,6 +176,24 @@ class TestBeam:
         decode(toy, prompt(1), Beam(4), Limits(END, 50))
         assert len(toy.rows) == 1
 
+    @pytest.mark.parametrize(
+        ("penalty", "ends_at_once", "length", "longest"),
+        [(1.0, 0.51, 8, 8), (1.0, 0.51, 8, 20), (-0.5, 0.45, 2, 50), (0.0, 0.45, 9, 9)],
+    )
+    def test_what_could_still_win_is_waited_for(self, penalty, ends_at_once, length, longest):
+        """One hypothesis ends at once; the other is a little worse so far, then certain, and wins in the end."""
+
+        class Slow(Toy):
+            def __call__(self, tokens: Tensor) -> Tensor:
+                logits = super().__call__(tokens)
+                if len(self.rows) == 1:
+                    return torch.tensor([[ends_at_once, 1 - ends_at_once]]).log()
+                certain = END if len(self.rows) == length else 1
+                return torch.full_like(logits, -50.0).index_fill(1, torch.tensor(certain), 50.0)
+
+        [found] = decode(Slow(0, 2), prompt(1), Beam(2, penalty), Limits(END, longest))
+        assert found[0].tokens == [1] * (length - 1)
+
     def test_sentences_that_are_done_leave(self):
         toy = Toy(0, 5, end_in={100 + row: row for row in range(4)})
         found = decode(toy, prompt(4), Beam(3), Limits(END, 50))
