@@ -61,6 +61,7 @@ class AttentionPicture(Picture):
         # Inches: room for letters of 8 points, of 6 where there are many.
         cell = min(0.19, max(0.14, 4 / max(len(queries), len(keys))))
         points = 42 * cell
+        turn = 0 if max(map(columns, keys)) <= 2 else 90
         beside, above = (0.01 * points * max(4, *map(columns, w)) for w in (queries, keys))
         page = Page(
             self.name,
@@ -75,7 +76,7 @@ class AttentionPicture(Picture):
             shades = axes.imshow(values, "Blues", vmin=0, vmax=float(weights.max()), aspect="auto")
             # Plain texts: a tick for every word would take most of the time that drawing takes.
             for column, word in enumerate(keys):
-                axes.text(column, -0.7, word, size=points, rotation=90, ha="center", va="bottom")
+                axes.text(column, -0.7, word, size=points, rotation=turn, ha="center", va="bottom")
             for row, word in enumerate(queries if page.starts_row(index) else ()):
                 axes.text(-0.7, row, word, size=points, ha="right", va="center_baseline")
         page.scale(shades, "attention")
@@ -213,7 +214,7 @@ class Page:
     def scale(self, shades: Any, label: str) -> None:
         """The colour scale, at the right of the first row."""
         x = self.left + self.columns * self.pitch[0]
-        axes = self._axes(x, self.head + self.top, 0.1, self.size[1])
+        axes = self._axes(x, self.head + self.top, 0.1, min(self.size[1], 2.5))
         bar = self.figure.colorbar(shades, cax=axes)
         bar.set_label(label, fontsize=8, color="0.25")
         axes.tick_params(labelsize=7, length=2)

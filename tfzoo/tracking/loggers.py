@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
@@ -71,8 +71,13 @@ class WandbLogger(LightningWandbLogger):
         save_dir: the run's folder; its last two names are the experiment, W&B's group, and the id.
         project: W&B's project.
         offline: whether to write to the folder alone. None: offline unless WANDB_API_KEY or
-            ~/.netrc says who you are. The variable WANDB_MODE overrules it.
-        kwargs: what else Lightning's WandbLogger or `wandb.init` takes: entity, tags, notes.
+            ~/.netrc says who you are and the server answers. WANDB_MODE overrules it.
+        entity: the user or team whose project it is.
+        tags: words to find the run by.
+        notes: a longer word on it.
+        job_type: what kind of job it is, within its group.
+        log_model: whether checkpoints go to W&B as well: the best ones, or "all".
+        kwargs: what else Lightning's WandbLogger or `wandb.init` takes.
     """
 
     def __init__(
@@ -80,22 +85,32 @@ class WandbLogger(LightningWandbLogger):
         save_dir: str | Path = ".",
         project: str = "tfzoo",
         offline: bool | None = None,
+        entity: str | None = None,
+        tags: Sequence[str] | None = None,
+        notes: str | None = None,
+        job_type: str | None = None,
+        log_model: Literal["all"] | bool = False,
         **kwargs: Any,
     ) -> None:
         run = Run(Path(save_dir).absolute())
         # All experiments share a project, in which W&B merges runs of equal id: both names make it.
-        names = {
+        said = {
             "id": re.sub(r"[^\w.-]", "-", f"{run.experiment}-{run.id}"),
             "name": f"{run.experiment}/{run.id}",
             "group": run.experiment,
-        }
-        said = {key: value for key, value in kwargs.items() if value is not None}
+            "entity": entity,
+            "tags": tags and list(tags),
+            "notes": notes,
+            "job_type": job_type,
+            "log_model": log_model,
+        } | {key: value for key, value in kwargs.items() if value is not None}
         # Lightning's own `offline` would set WANDB_MODE for every later run of the process.
         mode = os.environ.get("WANDB_MODE") or ("offline" if _is_offline(offline) else None)
-        super().__init__(save_dir=run.folder, project=project, **{"mode": mode, **names, **said})
+        super().__init__(save_dir=run.folder, project=project, **{"mode": mode, **said})
         if self._wandb_init.get("anonymous") is None:
             self._wandb_init.pop("anonymous", None)  # wandb warns of it, even where it is None
         self.offline = mode in ("offline", "dryrun")
+        self.online = mode == "online" or (offline is False and not self.offline)  # insisted on
         if self.offline:
             # wandb reports errors over the network, even offline, unless told before its import.
             os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
@@ -115,8 +130,22 @@ class WandbLogger(LightningWandbLogger):
     def experiment(self) -> Any:
         if self._experiment is not None or getattr(self, "_attach_id", None) is not None:
             return super().experiment
+        import wandb
+
         self._prepare()
-        run = super().experiment
+        try:
+            run = super().experiment
+        except wandb.errors.Error as error:
+            # A node that cannot reach the server must train all the same, if nobody insisted.
+            if self.online or not isinstance(error, wandb.errors.CommError):
+                reason = str(error).splitlines()[0]
+                raise ValueError(
+                    f"W&B cannot be used ({reason}): run `wandb login`, or set offline to true"
+                ) from error
+            wandb.teardown()  # whose process still holds the run's id
+            self._wandb_init |= {"mode": "offline", "settings": _settings(offline=True)}
+            self.offline = True
+            run = super().experiment
         if self.offline:
             rank_zero_info(f"W&B is offline, in {run.settings.sync_dir}")
         return run
@@ -132,15 +161,21 @@ class WandbLogger(LightningWandbLogger):
         for variable, name in (("WANDB_DATA_DIR", "data"), ("WANDB_CACHE_DIR", "cache")):
             if os.environ.get(variable) in (None, _PLACED.get(variable)):
                 os.environ[variable] = _PLACED[variable] = str(folder / name)
-        # The console is the user's; of what wandb prints, an online run's address is worth a line.
-        self._wandb_init.setdefault(
-            "settings",
-            wandb.Settings(console="off", quiet=True, silent=self.offline, git_root=_repository()),
-        )
+        self._wandb_init.setdefault("settings", _settings(self.offline))
 
 
 _PLACED: dict[str, str] = {}
 """W&B's folders as the last run of this process set them; what the user set is left alone."""
+
+
+def _settings(offline: bool) -> Any:
+    """The console is the user's: of what wandb prints, an online run's address is worth a line."""
+    import wandb
+
+    patience = float(os.environ.get("WANDB_INIT_TIMEOUT") or 30)
+    return wandb.Settings(
+        console="off", quiet=True, silent=offline, git_root=_repository(), init_timeout=patience
+    )
 
 
 def _repository() -> str | None:
