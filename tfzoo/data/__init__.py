@@ -1,6 +1,7 @@
 """Data: from a name, a folder or an embedded set to batches, the same way for every task.
 
-`from tfzoo.data import X` finds the class X in whichever file of this folder has it, so that a new task's data is one new file.
+`from tfzoo.data import X` finds the class X in whichever file of this folder has it, so that a new
+task's data is one new file.
 """
 
 from __future__ import annotations

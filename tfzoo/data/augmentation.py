@@ -1,4 +1,4 @@
-"""From a PIL image to a normalised tensor: how images look to the model, and what is random about them in training.
+"""From a PIL image to a normalised tensor: how images look to the model, and what is random.
 
 torchvision and timm are imported where they are used: text needs neither.
 """
@@ -37,7 +37,9 @@ class Square:
 
 @dataclass(frozen=True)
 class Look:
-    """How images look to the model: channels (1 or 3), size in pixels, mean and std of each channel in [0, 1].
+    """How images look to the model: square, normalised.
+
+    channels: 1 or 3; size: pixels of a side; mean, std: of each channel, in [0, 1].
 
     Called with a PIL image of any size and mode it gives (C, size, size) float32, as in evaluation.
     """
@@ -102,7 +104,11 @@ class Augmentation:
         if self.affine:
             part = self.affine / 100
             bilinear = transforms.InterpolationMode.BILINEAR
-            parts.append(transforms.RandomAffine(self.affine, (part, part), (1 - part, 1 + part), None, bilinear))
+            parts.append(
+                transforms.RandomAffine(
+                    self.affine, (part, part), (1 - part, 1 + part), None, bilinear
+                )
+            )
         if self.auto_augment:
             parts.append(_auto_augment(self.auto_augment, look))
         erase = RandomErasing(self.erase, mode="pixel", device="cpu") if self.erase else None
@@ -122,11 +128,13 @@ def _auto_augment(policy: str, look: Look) -> Callable[[Picture], Picture]:
     try:
         return make(policy, settings)
     except (AssertionError, KeyError, ValueError) as error:
-        raise ValueError(f"auto_augment must be a policy of timm, such as rand-m9-mstd0.5-inc1, not {policy!r}") from error
+        raise ValueError(
+            f"auto_augment must be a policy of timm, such as rand-m9-mstd0.5-inc1, not {policy!r}"
+        ) from error
 
 
 class _RandomCrop:
-    """A crop of random size and shape of images larger than wanted, one shifted by up to an eighth of all others."""
+    """A crop of random size and shape of larger images, shifted by up to an eighth of others."""
 
     def __init__(self, size: int) -> None:
         from torchvision import transforms

@@ -21,8 +21,9 @@ IGNORE = -100
 class Batch:
     """The base of every batch: named fields that move together.
 
-    A subclass lists its fields as annotations. It is no dataclass in earnest, since Lightning's half and FSDP
-    precisions rebuild every dataclass of a batch field by field and refuse frozen ones (as Layout is).
+    A subclass lists its fields as annotations. It is no dataclass in earnest, since Lightning's
+    half and FSDP precisions rebuild every dataclass of a batch field by field and refuse frozen
+    ones (as Layout is).
     """
 
     def __init__(self, *values: Any, **named: Any) -> None:
@@ -50,7 +51,9 @@ class Batch:
         movable = (Tensor, Layout, Batch)
         return type(self)(
             **{
-                name: getattr(value, method)(*args, **kwargs) if isinstance(value, movable) else value
+                name: getattr(value, method)(*args, **kwargs)
+                if isinstance(value, movable)
+                else value
                 for name, value in self.__dict__.items()
             }
         )
@@ -60,7 +63,8 @@ class TranslationBatch(Batch):
     """Pairs of sentences.
 
     source: (B, S) long, each sentence ending in <eos>; target: (B, T) long, <bos> y1 y2 ...;
-    labels: (B, T) long, y1 y2 ... <eos>, IGNORE on padding; the texts in the order of rows, then of segments.
+    labels: (B, T) long, y1 y2 ... <eos>, IGNORE on padding; the texts in the order of rows, then of
+        segments.
     """
 
     source: Tensor
@@ -75,7 +79,8 @@ class TranslationBatch(Batch):
 class TextBatch(Batch):
     """Labelled texts, one or (packed) several to a row.
 
-    tokens: (B, T) long, each text beginning with <cls>; first: (N,) long, where each text's <cls> is in the flattened
+    tokens: (B, T) long, each text beginning with <cls>; first: (N,) long, where each text's <cls>
+        is in the flattened
     (B*T) tokens; labels: (N,) long.
     """
 
@@ -94,20 +99,24 @@ class ImageBatch(Batch):
 
 
 class LanguageBatch(Batch):
-    """Windows of running text. tokens: (B, T) long; labels: (B, T) long, the next token, IGNORE where there is none."""
+    """Windows of running text.
+
+    tokens: (B, T) long; labels: (B, T) long, the next token, IGNORE where there is none.
+    """
 
     tokens: Tensor
     layout: Layout
     labels: Tensor
 
 
-Rows = Sequence[Sequence[np.ndarray]]
+Rows = Sequence[Sequence[Sequence[int] | np.ndarray]]
 
 
 def lay(rows: Rows, fill: int) -> tuple[Tensor, Layout]:
     """Lay sequences into rows, one after the other, and fill the rest.
 
-    rows: B rows of sequences of ids. Returns tokens (B, T) long, T the longest row, and their layout, in which each
+    rows: B rows of sequences of ids. Returns tokens (B, T) long, T the longest row, and their
+        layout, in which each
     sequence is a segment of its row.
     """
     if all(len(row) == 1 for row in rows):
@@ -137,7 +146,7 @@ def _packed(rows: Rows) -> Layout:
 
 
 def starts(rows: Rows, width: int) -> Tensor:
-    """Where each sequence of `lay(rows)` begins in the flattened (B*width) tokens: (N,) long, in the order of rows."""
+    """Where each sequence of `lay(rows)` begins in the flattened (B*width) tokens: (N,) long."""
     flat = [
         place * width + start
         for place, row in enumerate(rows)

@@ -1,4 +1,4 @@
-"""Which column is meant: the one asked for, else one of a usual name, else the first of the right kind."""
+"""Which column is meant: the one asked for, one of a usual name, or the first of its kind."""
 
 from __future__ import annotations
 
@@ -9,22 +9,42 @@ from datasets import ClassLabel, Dataset, Features, Image, Translation
 
 from tfzoo.data.source import Rows
 
+TEXTS = ("text", "sentence", "sentence1", "premise", "question")
+IMAGES = ("image", "img")
+LABELS = ("label", "labels", "coarse_label")
+
 
 def is_text(feature: Any) -> bool:
     return getattr(feature, "dtype", None) in ("string", "large_string")
 
 
-def is_label(feature: Any) -> bool:
-    whole = str(getattr(feature, "dtype", "")).removeprefix("u").startswith("int")
-    return isinstance(feature, ClassLabel) or is_text(feature) or whole or feature_is_bool(feature)
-
-
-def feature_is_bool(feature: Any) -> bool:
-    return getattr(feature, "dtype", None) == "bool"
-
-
 def is_image(feature: Any) -> bool:
     return isinstance(feature, Image)
+
+
+def is_label(feature: Any) -> bool:
+    """Classes may be declared, or be text, whole numbers or truth values."""
+    kind = str(getattr(feature, "dtype", ""))
+    return isinstance(feature, ClassLabel) or is_text(feature) or "int" in kind or kind == "bool"
+
+
+def labelled(
+    features: Features,
+    content: str | None,
+    usual: Sequence[str],
+    fits: Callable[[Any], bool],
+    role: str,
+    label: str | None,
+) -> tuple[str, str]:
+    """The columns of a labelled set: the content (text or image), and the label."""
+    known = label or next((name for name in LABELS if name in features), None)
+    content = column(features, content, usual, fits, role, taken=(known,) if known else ())
+    # By type: what is declared as classes, then text, then numbers, which may be mere row numbers.
+    rest = [name for name in features if name != content]
+    ranked = sorted(
+        rest, key=lambda n: (not isinstance(features[n], ClassLabel), not is_text(features[n]))
+    )
+    return content, column(features, known, ranked, is_label, "label", taken=(content,))
 
 
 def column(
@@ -54,11 +74,15 @@ def column(
 
 
 def _kind(feature: Any) -> str:
-    return "text" if is_text(feature) else str(getattr(feature, "dtype", None) or type(feature).__name__)
+    return (
+        "text"
+        if is_text(feature)
+        else str(getattr(feature, "dtype", None) or type(feature).__name__)
+    )
 
 
 def unnest(rows: Rows, name: str = "translation") -> Rows:
-    """WMT's form, one column of `{"de": ..., "en": ...}`, as a column for each language; other rows as they are."""
+    """WMT's form, one column of `{"de": ..., "en": ...}`, as a column for each language."""
     nested = (rows.features or {}).get(name)
     if not isinstance(nested, dict | Translation):
         return rows

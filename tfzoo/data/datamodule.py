@@ -1,9 +1,9 @@
-"""What every task's data has in common: where it is, its splits, its loaders, and the order in which it is made."""
+"""What every task's data has in common: where it is, its splits, its facts, its loaders."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
 import warnings
+from abc import abstractmethod
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.utils.data
 from datasets import Dataset, Features, IterableDataset
+from filelock import FileLock
 from lightning import LightningDataModule
 from torchdata.stateful_dataloader import StatefulDataLoader
 
@@ -31,9 +32,12 @@ class Fetched(torch.utils.data.Dataset):
         self.rows = rows
 
     def __getitems__(self, draws: list[Draw]) -> list[Sample]:
-        columns = self.rows[[draw.index for draw in draws]]
+        columns = self.rows[[draw.sample for draw in draws]]
         rows = zip(*columns.values(), strict=True)
-        return [(draw, dict(zip(columns, row, strict=True))) for draw, row in zip(draws, rows, strict=True)]
+        return [
+            (draw, dict(zip(columns, row, strict=True)))
+            for draw, row in zip(draws, rows, strict=True)
+        ]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -47,18 +51,22 @@ def by_row(samples: list[Sample]) -> list[list[Sample]]:
 class TaskData(LightningDataModule):
     """The base of every task's data.
 
-    A subclass says how to `learn` vocabularies or labels from training rows, `encode` rows, `describe` the encoded
-    splits as facts, and cut an encoded split into `batches`. Streamed sets go through the same four steps, pool by pool.
+    A subclass says how to `learn` vocabularies or labels from training rows, `encode` rows,
+    `describe` the encoded splits as facts, and cut an encoded split into `batches`. Streamed sets
+    go through the same four steps, pool by pool.
 
     Args:
-        path: an embedded set (interface, reviews, digits, shakespeare), a local file or folder, or a set on the hub.
+        path: an embedded set (interface, reviews, digits, shakespeare), a local file or folder, or
+            a set on the hub.
         name: a hub set's configuration.
         train_split: what the set calls its training split.
-        validation_split: what the set calls its validation split; without one, rows are held out from training.
+        validation_split: what the set calls its validation split; without one, rows are held out
+            from training.
         test_split: what the set calls its test split; without one, the validation split serves.
         validation_fraction: share of the training rows held out where there is no validation split.
         streaming: read rows as they are needed, for sets that do not fit; needs max_length.
-        shuffle_buffer: rows read and shuffled at a time when streaming, and rows from which vocabularies are learned.
+        shuffle_buffer: rows read and shuffled at a time when streaming, and rows from which
+            vocabularies are learned.
         workers: processes that prepare batches beside the training process.
         cache_dir: where prepared data is kept, by default where `datasets` keeps it.
         seed: of all that is random in the data, augmentation included.
@@ -85,7 +93,9 @@ class TaskData(LightningDataModule):
         at_least("workers", workers, 0)
         at_least("seed", seed, 0)
         if not 0 < validation_fraction < 1:
-            raise ValueError(f"validation_fraction must be between 0 and 1, not {validation_fraction}")
+            raise ValueError(
+                f"validation_fraction must be between 0 and 1, not {validation_fraction}"
+            )
         self.path, self.name = path, name
         self.split_names = (train_split, validation_split, test_split)
         self.validation_fraction = validation_fraction
@@ -101,7 +111,7 @@ class TaskData(LightningDataModule):
 
     @abstractmethod
     def encode(self, rows: Dataset, split: str, cache: Path | None) -> Any:
-        """The rows of a split in the form that `describe` and `batches` take; raises ValueError for unfit rows."""
+        """The rows of a split as `describe` and `batches` take them; ValueError for unfit ones."""
 
     @abstractmethod
     def describe(self, encoded: dict[str, Any]) -> Facts:
@@ -124,6 +134,11 @@ class TaskData(LightningDataModule):
         return self._facts
 
     def _prepare(self) -> None:
+        # Of several processes one prepares, and the others find it done.
+        with FileLock(cache_folder(self.cache_dir) / "preparing.lock"):
+            self._prepare_alone()
+
+    def _prepare_alone(self) -> None:
         found = source.load(
             self.path,
             self.name,

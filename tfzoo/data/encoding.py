@@ -1,4 +1,4 @@
-"""Training tokenizers and tokenizing whole sets, each once: the results are cached on disk by what they depend on."""
+"""Tokenizers trained and sets tokenized once, cached on disk by all that they depend on."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from datasets.fingerprint import Hasher
 
 from tfzoo.data.tokenizer import Tokenizer
 
-VERSION = 1  # of what is cached: raise it when the code below or the tokenizers' making changes
+VERSION = 1  # of what is cached: raise it when this file or the training of tokenizers changes
 
 
 def cache_folder(cache_dir: str | None) -> Path:
-    """Where tokenizers and token ids are cached: in `cache_dir`, or beside what `datasets` caches."""
+    """Where tokenizers and ids are cached: in `cache_dir`, or beside what `datasets` caches."""
     folder = Path(cache_dir or datasets.config.HF_DATASETS_CACHE).expanduser() / "tfzoo"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -33,7 +33,7 @@ def ids(column: str) -> str:
 def trained(
     kind: str, rows: Dataset, columns: list[str], vocab_size: int, cache: Path | None
 ) -> Tokenizer:
-    """The tokenizer of a kind, trained on all the given columns of text; cache: None to train it anew."""
+    """The tokenizer of a kind, trained on the columns given; cache: None to train it anew."""
     if kind.endswith(".json"):
         return Tokenizer.load(kind)
     if cache is None:
@@ -58,14 +58,17 @@ def _texts(rows: Dataset, columns: list[str]) -> Iterator[str]:
 def tokenized(
     rows: Dataset, tokenizers: dict[str, Tokenizer], split: str, cache: Path | None
 ) -> Dataset:
-    """The rows with a further column `ids(column)` for each column of text: its token ids, none of them special.
+    """The rows with a column `ids(column)` more for each column of text: its token ids.
 
-    cache: None to keep the result in memory. Raises ValueError naming the split and column where a text is missing.
+    cache: None to keep the result in memory. Raises ValueError naming the split and column where a
+        text is missing.
     """
     jsons = {column: tokenizer.to_json() for column, tokenizer in tokenizers.items()}
     if cache is None:
         for column, encoded in _encode(rows[:], jsons, split).items():
-            rows = rows.add_column(column, encoded, new_fingerprint="pool", feature=List(Value("int32")))
+            rows = rows.add_column(
+                column, encoded, new_fingerprint="pool", feature=List(Value("int32"))
+            )
         return rows
     key = Hasher.hash([VERSION, rows._fingerprint, jsons])
     features = Features(rows.features | {ids(column): List(Value("int32")) for column in jsons})
@@ -90,7 +93,9 @@ def _encode(batch: dict[str, list[Any]], jsons: dict[str, str], split: str) -> d
         long = any(len(text) > 100_000 for text in batch[column])
         encode = tokenizer.encode_array if long else None
         texts = batch[column]
-        encoded[ids(column)] = [encode(t) for t in texts] if encode else tokenizer.encode_batch(texts)
+        encoded[ids(column)] = (
+            [encode(t) for t in texts] if encode else tokenizer.encode_batch(texts)
+        )
     return encoded
 
 
@@ -105,4 +110,8 @@ def flat(rows: Dataset, column: str) -> np.ndarray:
 
 
 def _arrow(rows: Dataset, column: str) -> Any:
-    return rows.with_format("arrow").flatten_indices()[:][ids(column)] if rows._indices else rows.data.column(ids(column))
+    return (
+        rows.with_format("arrow").flatten_indices()[:][ids(column)]
+        if rows._indices
+        else rows.data.column(ids(column))
+    )

@@ -16,7 +16,10 @@ class Facts:
     """
 
     def to_dict(self) -> dict[str, Any]:
-        """The facts as json-like values, a tokenizer as its JSON string: `torch.load(weights_only=True)` reads them."""
+        """The facts as json-like values, a tokenizer as its JSON string.
+
+        `torch.load(weights_only=True)` reads them.
+        """
         return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
 
     @classmethod
@@ -35,20 +38,23 @@ class Facts:
         return cls(**{name: _typed(hints[name], plain[name]) for name in names})
 
     def check_same(self, other: Facts) -> None:
-        """Raises ValueError where a network made for `other`, a checkpoint's facts, cannot serve this data.
+        """Raises ValueError where a network made for `other`, a checkpoint's facts, cannot serve.
 
-        Only what gives the network its inputs and outputs their meaning must agree: vocabularies and labels.
+        Only what gives the network its inputs and outputs their meaning must agree: vocabularies
+        and labels.
         """
         for name, theirs in vars(other).items():
-            ours = getattr(self, name, None)
+            ours: Any = getattr(self, name, None)
             if isinstance(theirs, Tokenizer) and theirs.to_json() != ours.to_json():
                 raise ValueError(
-                    f"the {name} vocabulary does not match the checkpoint's: {ours.vocab_size} tokens here, "
-                    f"{theirs.vocab_size} there; use the data the checkpoint was trained on, or its tokenizer.json"
+                    f"the {name} vocabulary does not match the checkpoint's: "
+                    f"{ours.vocab_size} tokens here, {theirs.vocab_size} there; "
+                    "use the data the checkpoint was trained on, or its tokenizer.json"
                 )
             if name == "labels" and tuple(theirs) != tuple(ours):
                 raise ValueError(
-                    f"the labels do not match the checkpoint's: {', '.join(ours)} here, {', '.join(theirs)} there"
+                    f"the labels do not match the checkpoint's: "
+                    f"{', '.join(ours)} here, {', '.join(theirs)} there"
                 )
 
 

@@ -12,11 +12,12 @@ import torch.utils.data
 from datasets import Dataset
 
 from tfzoo.data.batching import IGNORE, LanguageBatch
+from tfzoo.data.budget import CountSampler
 from tfzoo.data.columns import column, is_text
 from tfzoo.data.datamodule import TaskData, at_least
 from tfzoo.data.encoding import flat, lengths, tokenized, trained
 from tfzoo.data.facts import Facts
-from tfzoo.data.sampling import CountSampler, Draw
+from tfzoo.data.sampling import Draw
 from tfzoo.data.source import Rows
 from tfzoo.data.streaming import Split
 from tfzoo.data.tokenizer import Tokenizer
@@ -27,8 +28,10 @@ from tfzoo.layout import Layout
 class LanguageFacts(Facts):
     """What a language model must know.
 
-    context: tokens of a window; density: of the splits validation and test, the `characters` and `words` (between
-    white space) for each token predicted, so that nats a token become bits a character or perplexity a word.
+    context: tokens of a window; density: of the splits validation and test, the `characters` and
+        `words` (between
+    white space) for each token predicted, so that nats a token become bits a character or
+    perplexity a word.
     """
 
     tokenizer: Tokenizer
@@ -48,12 +51,14 @@ class _Stream(NamedTuple):
 class GenerationData(TaskData):
     """Running text as windows of `context` tokens, nothing padded.
 
-    Where there are several documents, each begins with <eos>, which ends the one before it, and is a segment of its
-    own. Training windows begin at another place in each epoch; evaluation walks once over the whole split.
+    Where there are several documents, each begins with <eos>, which ends the one before it, and is
+    a segment of its own. Training windows begin at another place in each epoch; evaluation walks
+    once over the whole split.
 
     Args:
         text: column of the texts; None for `text` or else the first column of text.
-        rows_are: `documents`, each row a text of its own (a whole file, for text files), or `lines` of one long text.
+        rows_are: `documents`, each row a text of its own (a whole file, for text files), or `lines`
+            of one long text.
         tokenizer: characters, bytes, bpe, or the path of a tokenizer.json.
         vocab_size: tokens of the vocabulary, at most.
         context: tokens of a window.
@@ -86,11 +91,15 @@ class GenerationData(TaskData):
 
     def rows(self, rows: Rows) -> Rows:
         self.text = column(rows.features, self.text, ("text",), is_text, "text")
-        return rows.select_columns([self.text])
+        rows = rows.select_columns([self.text])
+        if self.rows_are == "documents":
+            return rows
+        # Hub sets of lines (WikiText) keep some line ends and drop others, as text files drop all:
+        # every row gets one.
+        return rows.map(_ended, batched=True, fn_kwargs={"column": self.text})
 
     def learn(self, rows: Dataset, cache: Path | None) -> None:
         self.tokenizer = trained(self.kind, rows, [str(self.text)], self.vocab_size, cache)
-        self.newline = self.tokenizer.encode("\n")
 
     def encode(self, rows: Dataset, split: str, cache: Path | None) -> _Stream:
         text = str(self.text)
@@ -98,29 +107,20 @@ class GenerationData(TaskData):
         small = np.uint16 if self.tokenizer.vocab_size <= 1 << 16 else np.int32
         tokens, begins = flat(encoded, text).astype(small), np.zeros(1, np.int64)
         counts = lengths(encoded, text)
-        characters = words = lines = 0
-        ends = np.zeros(len(counts), bool)
-        place = 0
+        characters = words = 0
         for batch in rows.iter(1000):
             for one in batch[text]:
                 characters, words = characters + len(one), words + len(one.split())
-                ends[place] = not one.endswith("\n")
-                place += 1
-        stops = np.cumsum(counts)
-        if self.rows_are == "lines":
-            # Hub sets of lines (WikiText) keep some line ends and drop others: every row ends in one.
-            lines = int(ends.sum())
-            where = np.repeat(stops[ends], len(self.newline))
-            tokens = np.insert(tokens, where, np.tile(self.newline, lines))
-        elif len(counts) > 1:
-            begins = stops - counts
+        if self.rows_are == "documents" and len(counts) > 1:
+            begins = np.cumsum(counts) - counts
             tokens = np.insert(tokens, begins, self.tokenizer.eos)
             begins = begins + np.arange(len(begins))
         if len(tokens) <= self.context:
             raise ValueError(
-                f"the {split} split has {len(tokens)} tokens, too few for one window: set context below that"
+                f"the {split} split has {len(tokens)} tokens, too few for one window: "
+                "set context below that"
             )
-        return _Stream(tokens, begins, characters + lines, words)
+        return _Stream(tokens, begins, characters, words)
 
     def describe(self, encoded: dict[str, _Stream]) -> LanguageFacts:
         density = {
@@ -135,13 +135,18 @@ class GenerationData(TaskData):
 
     def batches(self, encoded: _Stream, shuffle: bool, seed: int) -> Split:
         predicted = len(encoded.tokens) - 1
-        if shuffle:  # whole windows only, one fewer than may fit, so that they can begin anywhere in the first
+        if shuffle:  # whole windows, one fewer than may fit: they begin anywhere in the first
             count = max(1, (predicted - self.context + 1) // self.context)
         else:
             count = -(-predicted // self.context)
         sampler = CountSampler(count, self.batch_size, shuffle, seed)
         windows = Windows(encoded.tokens, encoded.begins, self.context, seed if shuffle else None)
         return Split(windows, sampler, _windows_batch)
+
+
+def _ended(batch: dict[str, list[str | None]], column: str) -> dict[str, list[str]]:
+    texts = [text or "" for text in batch[column]]
+    return {column: [text if text.endswith("\n") else text + "\n" for text in texts]}
 
 
 Window = tuple[np.ndarray, np.ndarray, np.ndarray, int]  # tokens, labels, segments, context
@@ -162,11 +167,16 @@ class Windows(torch.utils.data.Dataset):
         return [self[draw] for draw in draws]
 
     def __getitem__(self, draw: Draw) -> Window:
-        start = draw.index * self.context + self._shift(draw.epoch)
+        start = draw.sample * self.context + self._shift(draw.epoch)
         stop = min(start + self.context, len(self.tokens) - 1)
         places = np.arange(start, stop)
         segments = np.searchsorted(self.begins, places, side="right")
-        return self.tokens[start:stop], self.tokens[start + 1 : stop + 1], segments - segments[0] + 1, self.context
+        return (
+            self.tokens[start:stop],
+            self.tokens[start + 1 : stop + 1],
+            segments - segments[0] + 1,
+            self.context,
+        )
 
     def _shift(self, epoch: int) -> int:
         if self.seed is None:

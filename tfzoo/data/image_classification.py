@@ -13,12 +13,12 @@ from torch import Tensor
 
 from tfzoo.data.augmentation import Augmentation, Look, Square
 from tfzoo.data.batching import ImageBatch
-from tfzoo.data.columns import column, is_image, is_label
+from tfzoo.data.budget import CountSampler
+from tfzoo.data.columns import IMAGES, is_image, labelled
 from tfzoo.data.datamodule import TaskData, at_least
 from tfzoo.data.facts import Facts
 from tfzoo.data.images import Images, Transformed, decoded
 from tfzoo.data.labels import class_names, class_numbers
-from tfzoo.data.sampling import CountSampler
 from tfzoo.data.source import Rows
 from tfzoo.data.streaming import Split
 
@@ -27,7 +27,8 @@ from tfzoo.data.streaming import Split
 class ImageFacts(Facts):
     """What a classifier of images must know.
 
-    channels: 1 (grey) or 3 (colour); size: pixels of a side, images being square; mean, std: of each channel of the
+    channels: 1 (grey) or 3 (colour); size: pixels of a side, images being square; mean, std: of
+        each channel of the
     training images, whose values lie in [0, 1].
     """
 
@@ -38,7 +39,7 @@ class ImageFacts(Facts):
     std: tuple[float, ...]
 
     def transform(self) -> Callable[[Any], Tensor]:
-        """The transform of evaluation: a PIL image becomes (C, H, W) float32, resized, cut square and normalised."""
+        """The transform of evaluation: PIL image to (C, size, size) float32, normalised."""
         return Look(self.channels, self.size, self.mean, self.std)
 
 
@@ -58,10 +59,11 @@ class ImageClassificationData(TaskData):
         mean: of each channel, in [0, 1]; None to compute it from the training images.
         std: of each channel, in [0, 1]; None to compute it from the training images.
         batch_size: images of a batch.
-        crop: train on random crops: of random size and shape where images are larger than wanted, else shifted by up
-            to an eighth.
+        crop: train on random crops: of random size and shape where images are larger than wanted,
+            else shifted by up to an eighth.
         flip: probability of mirroring a training image.
-        affine: training images are turned by up to so many degrees, and shifted and scaled by up to as many percent.
+        affine: training images are turned by up to so many degrees, and shifted and scaled by up to
+            as many percent.
         auto_augment: timm's augmentation policy, such as rand-m9-mstd0.5-inc1; None for none.
         erase: probability of erasing a rectangle of a training image.
         common: what every task's data takes.
@@ -94,11 +96,13 @@ class ImageClassificationData(TaskData):
         self.augmentation = Augmentation(crop, flip, affine, auto_augment, erase)
 
     def rows(self, rows: Rows) -> Rows:
-        self.image = column(rows.features, self.image, ("image", "img"), is_image, "image")
-        usual = ("label", "labels", "fine_label", "coarse_label")
-        self.label = column(rows.features, self.label, usual, is_label, "label")
+        self.image, self.label = labelled(
+            rows.features, self.image, IMAGES, is_image, "image", self.label
+        )
         # Images are decoded here and not by `datasets`, so that a broken one can be named.
-        return rows.select_columns([self.image, self.label]).cast_column(self.image, Image(decode=False))
+        return rows.select_columns([self.image, self.label]).cast_column(
+            self.image, Image(decode=False)
+        )
 
     def learn(self, rows: Dataset, cache: Path | None) -> None:
         self.names = class_names(rows, str(self.label))
@@ -107,7 +111,9 @@ class ImageClassificationData(TaskData):
         self.size = self.size or min(*first.size, 224)
         for name, given in (("mean", self.mean), ("std", self.std)):
             if given is not None and len(given) != self.channels:
-                raise ValueError(f"{name} needs {self.channels} values, one a channel, not {len(given)}")
+                raise ValueError(
+                    f"{name} needs {self.channels} values, one a channel, not {len(given)}"
+                )
         if self.mean is None or self.std is None:
             few = Images(rows, str(self.image), "train", self.channels)
             mean, std = few.statistics(Square(self.size))
@@ -122,7 +128,10 @@ class ImageClassificationData(TaskData):
         return ImageFacts(self.names, look.channels, look.size, look.mean, look.std)
 
     def look(self) -> Look:
-        assert self.mean and self.std and self.size and self.channels
+        assert self.mean is not None
+        assert self.std is not None
+        assert self.size is not None
+        assert self.channels is not None
         return Look(self.channels, self.size, tuple(self.mean), tuple(self.std))
 
     def batches(self, encoded: _Encoded, shuffle: bool, seed: int) -> Split:

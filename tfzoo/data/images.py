@@ -50,7 +50,8 @@ class Images:
         if first.nbytes * len(self) > MEMORY:
             return None
         kept = np.empty((len(self), *first.shape), np.uint8)
-        for place in tqdm(range(len(self)), f"Decoding {self.split}", disable=len(self) < QUICK or None):
+        few = len(self) < QUICK or None
+        for place in tqdm(range(len(self)), f"Decoding {self.split}", disable=few):
             picture = np.asarray(self._decoded(place))
             if picture.shape != first.shape:
                 return None
@@ -58,12 +59,15 @@ class Images:
         return kept
 
     def statistics(self, square: Callable[[Picture], Picture]) -> tuple[list[float], list[float]]:
-        """Mean and standard deviation of each channel over (a sample of) the images, values in [0, 1]."""
+        """Mean and standard deviation of each channel, in [0, 1], over a sample of the images."""
         places = range(0, len(self), max(1, len(self) // SAMPLED))
         sums = np.zeros((2, self.channels))
         pixels = 0
         for place in places:
-            values = np.asarray(square(self._decoded(place)), np.float64).reshape(-1, self.channels) / 255
+            values = (
+                np.asarray(square(self._decoded(place)), np.float64).reshape(-1, self.channels)
+                / 255
+            )
             sums += values.sum(0), (values**2).sum(0)
             pixels += len(values)
         mean = sums[0] / pixels
@@ -74,12 +78,15 @@ class Images:
 def decoded(stored: dict[str, Any] | None, split: str, place: int) -> Picture:
     """The image of `{"bytes": ..., "path": ...}`.
 
-    Raises ValueError naming the file, or the row where there is no file, if it is missing or broken.
+    Raises ValueError naming the file, or the row where there is no file, if it is missing or
+    broken.
     """
     stored = stored or {"bytes": None, "path": None}
     name = stored["path"] or f"image {place} of the {split} split"
     try:
-        with Pictures.open(io.BytesIO(stored["bytes"]) if stored["bytes"] else str(stored["path"])) as picture:
+        with Pictures.open(
+            io.BytesIO(stored["bytes"]) if stored["bytes"] else str(stored["path"])
+        ) as picture:
             picture.load()
             return picture
     except (OSError, SyntaxError, ValueError, Pictures.DecompressionBombError) as error:
@@ -89,25 +96,35 @@ def decoded(stored: dict[str, Any] | None, split: str, place: int) -> Picture:
 class Transformed(torch.utils.data.Dataset):
     """Batches of images, transformed and normalised, and their classes.
 
-    seed: of the training's random transforms, which then follow from seed, epoch and sample alone; None for evaluation.
+    seed: of the training's random transforms, which then follow from seed, epoch and sample alone;
+        None for evaluation.
     """
 
-    def __init__(self, images: Images, labels: np.ndarray, look: Look, random: Random | None, seed: int) -> None:
-        self.images, self.labels, self.look, self.random, self.seed = images, labels, look, random, seed
+    def __init__(
+        self, images: Images, labels: np.ndarray, look: Look, random: Random | None, seed: int
+    ) -> None:
+        self.images, self.labels, self.look, self.random, self.seed = (
+            images,
+            labels,
+            look,
+            random,
+            seed,
+        )
         _ = images.kept  # decoded here, so that worker processes share it
 
     def __getitems__(self, draws: list[Draw]) -> ImageBatch:
-        places = [draw.index for draw in draws]
+        places = [draw.sample for draw in draws]
         labels = torch.from_numpy(self.labels[places])
         if self.random is None:
             return ImageBatch(self.look.tensor(self._fixed(places)), labels)
-        # Transforms draw from all three global sources: lend them, so that dropout in this process is undisturbed.
+        # Transforms draw from all three global sources: lend them, so that dropout in this process
+        # is undisturbed.
         states = torch.get_rng_state(), np.random.get_state(), random.getstate()
         try:
             pictures = []
             for draw in draws:
                 self._reseed(draw, "picture")
-                pictures.append(np.asarray(self.random.picture(self.images[draw.index])))
+                pictures.append(np.asarray(self.random.picture(self.images[draw.sample])))
             tensor = self.look.tensor(np.stack(pictures))
             if self.random.erase is not None:
                 for one, draw in zip(tensor, draws, strict=True):
@@ -126,8 +143,10 @@ class Transformed(torch.utils.data.Dataset):
         return np.stack([np.asarray(self.look.square(self.images[place])) for place in places])
 
     def _reseed(self, draw: Draw, part: str) -> None:
-        seed = random.Random(f"{self.seed} {draw.epoch} {draw.index} {part}").getrandbits(32)
-        torch.default_generator.manual_seed(seed)  # not torch.manual_seed: that would reseed the accelerator too
+        seed = random.Random(f"{self.seed} {draw.epoch} {draw.sample} {part}").getrandbits(32)
+        torch.default_generator.manual_seed(
+            seed
+        )  # not torch.manual_seed: that would reseed the accelerator too
         np.random.seed(seed)
         random.seed(seed)
 

@@ -8,7 +8,8 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_info
 
 from tfzoo.data.bpe_dropout import Redrawn, stretched
-from tfzoo.data.sampling import PackingSampler, PlannedSampler, TokenBudgetSampler
+from tfzoo.data.budget import PackingSampler, TokenBudgetSampler
+from tfzoo.data.sampling import PlannedSampler
 
 EVALUATION_TOKENS = 4096
 """Evaluation keeps nothing for a backward pass: small training batches need not slow it down."""
@@ -33,27 +34,38 @@ class Limits:
             raise ValueError(f"batch_tokens must be positive, not {self.batch_tokens}")
         if self.max_length is not None and not 2 < self.max_length <= self.batch_tokens:
             raise ValueError(
-                f"max_length must be above 2 and at most batch_tokens ({self.batch_tokens}), not {self.max_length}"
+                f"max_length must be above 2 and at most batch_tokens ({self.batch_tokens}), "
+                f"not {self.max_length}"
             )
         if not 0 <= self.bpe_dropout < 1:
             raise ValueError(f"bpe_dropout must be in [0, 1), not {self.bpe_dropout}")
         if self.max_length is None and (self.truncate or self.streaming):
-            raise ValueError(f"{'truncate' if self.truncate else 'streaming'} needs max_length to be set")
+            raise ValueError(
+                f"{'truncate' if self.truncate else 'streaming'} needs max_length to be set"
+            )
 
-    def check(self, lengths: np.ndarray, split: str) -> None:
-        """Refuse sequences above max_length, or say how many are truncated. lengths: (N,) or (N, 2)."""
+    def check(self, lengths: np.ndarray, split: str, report: bool = True) -> None:
+        """Refuse sequences above max_length, or report how many are truncated.
+
+        lengths: (N,) or (N, 2).
+        """
         if self.max_length is None:
             return
         longest = lengths.reshape(len(lengths), -1).max(axis=1)
         over = int((longest > self.max_length).sum())
         if not over:
             return
-        found = f"{over} of {len(lengths)} samples of the {split} split are longer than max_length {self.max_length}"
+        found = (
+            f"{over} of {len(lengths)} samples of the {split} split "
+            f"are longer than max_length {self.max_length}"
+        )
         if not self.truncate:
             raise ValueError(
-                f"{found}, the longest with {longest.max()} tokens: raise max_length or set truncate to true"
+                f"{found}, the longest with {longest.max()} tokens: "
+                "raise max_length or set truncate to true"
             )
-        rank_zero_info(f"{found} and are truncated; the longest has {longest.max()} tokens.")
+        if report:
+            rank_zero_info(f"{found} and are truncated; the longest has {longest.max()} tokens.")
 
     def room(self, special: int) -> int | None:
         """Tokens left beside special ones; None for no bound."""
@@ -83,7 +95,7 @@ class Limits:
         return TokenBudgetSampler(planned, self.batch_tokens, shuffle, seed)
 
     def _evaluation_sampler(self, lengths: np.ndarray, seed: int) -> PlannedSampler:
-        """Sequences as they are, unpacked: what a batch holds must not matter, and decoding wants a row each."""
+        """Sequences as they are, unpacked: the batch must not matter, and decoding wants rows."""
         kept = np.minimum(lengths, self.max_length or lengths.max())
         return TokenBudgetSampler(kept, max(self.batch_tokens, EVALUATION_TOKENS), False, seed)
 

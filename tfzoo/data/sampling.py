@@ -1,13 +1,13 @@
 """Which samples make which batch: by count, by a budget of tokens, or packed into rows.
 
-Every sampler draws the same number of batches in every epoch and on every process, and each sample exactly once an
-epoch over all processes together. Step s of W processes takes batches s*W to s*W + W - 1, so that W processes see what
-one process sees that accumulates over W batches.
+Every sampler draws the same number of batches in every epoch and on every process, and each sample
+exactly once an epoch over all processes together. Step s of W processes takes batches s*W to s*W +
+W - 1, so that W processes see what one process sees that accumulates over W batches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -16,17 +16,18 @@ from torch.utils.data import Sampler
 
 
 class Draw(NamedTuple):
-    """One sample of a batch: which, in which epoch (the seed of its augmentation), and in which row it is laid."""
+    """A sample of a batch: which, in which epoch (its augmentation's seed), laid in which row."""
 
-    index: int
+    sample: int
     epoch: int
     row: int
 
 
 class Plan(NamedTuple):
-    """The shape of an epoch, the same for all epochs: places, to which samples of their kind are assigned anew.
+    """The shape of every epoch: places, to which samples of their kind are assigned anew.
 
-    kinds: (N,) the kind of each sample (such as its length); places: (N,) the kind of each place; rows: (N,) the row of
+    kinds: (N,) the kind of each sample (such as its length); places: (N,) the kind of each place;
+        rows: (N,) the row of
     each place, not decreasing; bounds: (K+1,) batch k holds places bounds[k] to bounds[k+1].
     """
 
@@ -51,7 +52,8 @@ class PlannedSampler(Sampler[list[Draw]]):
 
     @property
     def sampler(self) -> PlannedSampler:
-        # Lightning announces epochs to `loader.batch_sampler.sampler`, never to a batch sampler itself.
+        # Lightning announces epochs to `loader.batch_sampler.sampler`, never to a batch sampler
+        # itself.
         return self
 
     def set_epoch(self, epoch: int) -> None:
@@ -74,7 +76,7 @@ class PlannedSampler(Sampler[list[Draw]]):
         return self.share or distributed_share()
 
     def bounds(self) -> np.ndarray:
-        """(K, 2) first and last place of each batch, batches halved until their number divides by the processes'."""
+        """(K, 2) first and last place of each batch, halved until all processes get as many."""
         processes = self._share()[1]
         if processes not in self._bounds:
             self._bounds[processes] = self._divide(processes)
@@ -107,7 +109,7 @@ class PlannedSampler(Sampler[list[Draw]]):
 
 
 class _Epoch(Iterator[list[Draw]]):
-    """One pass over the batches of one process; planned at its first step, when the epoch is known for certain."""
+    """One pass over the batches of one process; planned at its first step, its epoch known."""
 
     def __init__(self, sampler: PlannedSampler) -> None:
         self.sampler, self.position, self.epoch = sampler, 0, -1
@@ -138,11 +140,13 @@ class _Epoch(Iterator[list[Draw]]):
         start, stop = self._bounds[self._order[self.position * processes + rank]].tolist()
         self.position += 1
         if self.position == len(self.sampler) and self.sampler.epoch == self.epoch:
-            self.sampler.epoch += 1  # without a trainer to announce it, the next pass is still a fresh one
+            self.sampler.epoch += (
+                1  # without a trainer to announce it, the next pass is still a fresh one
+            )
         rows = self.sampler.plan.rows[start:stop].tolist()
         return [
-            Draw(index, self.epoch, row)
-            for index, row in zip(self._samples[start:stop].tolist(), rows, strict=True)
+            Draw(sample, self.epoch, row)
+            for sample, row in zip(self._samples[start:stop].tolist(), rows, strict=True)
         ]
 
 
@@ -152,99 +156,3 @@ def distributed_share() -> tuple[int, int]:
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     return 0, 1
-
-
-class CountSampler(PlannedSampler):
-    """Batches of `batch_size` of `count` samples; the last one holds the rest."""
-
-    def __init__(self, count: int, batch_size: int, shuffle: bool = False, seed: int = 0) -> None:
-        _positive("batch_size", batch_size)
-        bounds = np.append(np.arange(0, count, batch_size), count)
-        zeros = np.zeros(count, np.int64)
-        super().__init__(Plan(zeros, zeros, np.arange(count), bounds), shuffle, seed)
-
-
-class TokenBudgetSampler(PlannedSampler):
-    """Batches of samples of like length, padded to at most `budget` tokens.
-
-    lengths: (N,) tokens of each sample, or (N, 2) of its source and target: rows times the longest fits the budget on
-    either side. Lengths are rounded up into buckets an eighth apart, so that samples of a bucket mix.
-    Raises ValueError naming the first sample longer than the budget.
-    """
-
-    def __init__(
-        self, lengths: Sequence[int] | np.ndarray, budget: int, shuffle: bool = False, seed: int = 0
-    ) -> None:
-        longest = _longest(lengths, budget)
-        buckets = np.minimum(_bucket(longest), budget)
-        places = np.sort(buckets)[::-1]
-        bounds = [0]
-        while bounds[-1] < len(places):
-            bounds.append(min(len(places), bounds[-1] + budget // int(places[bounds[-1]])))
-        plan = Plan(buckets, places, np.arange(len(places)), np.array(bounds))
-        super().__init__(plan, shuffle, seed)
-
-
-class PackingSampler(PlannedSampler):
-    """Batches of rows of `width` tokens, each row filled with as many whole samples as fit (best fit, longest first).
-
-    lengths: as for TokenBudgetSampler; budget // width rows make a batch.
-    """
-
-    def __init__(
-        self,
-        lengths: Sequence[int] | np.ndarray,
-        budget: int,
-        width: int,
-        shuffle: bool = False,
-        seed: int = 0,
-    ) -> None:
-        longest = _longest(lengths, min(budget, width))
-        rows = pack(np.sort(longest)[::-1], width)
-        chance = np.random.default_rng(seed)
-        rows = [rows[k] for k in chance.permutation(len(rows))]  # no batch of leftovers only
-        places = np.array([length for row in rows for length in row], np.int64)
-        starts = np.cumsum([0, *map(len, rows)])
-        bounds = np.append(starts[: -1 : budget // width], starts[-1])
-        owner = np.repeat(np.arange(len(rows)), list(map(len, rows)))
-        super().__init__(Plan(longest, places, owner, bounds), shuffle, seed)
-
-
-def pack(lengths: np.ndarray, width: int) -> list[list[int]]:
-    """Best-fit: each length, in the given order, into the fullest row that has room for it. Returns the rows."""
-    rows: list[list[int]] = []
-    room: list[list[int]] = [[] for _ in range(width + 1)]  # room[r]: the rows with r tokens free
-    for length in lengths.tolist():
-        free = next((r for r in range(length, width + 1) if room[r]), None)
-        if free is None:
-            free, row = width, len(rows)
-            rows.append([])
-        else:
-            row = room[free].pop()
-        rows[row].append(length)
-        room[free - length].append(row)
-    return rows
-
-
-def _longest(lengths: Sequence[int] | np.ndarray, budget: int) -> np.ndarray:
-    _positive("batch_tokens", budget)
-    sides = np.asarray(lengths, np.int64)
-    longest = sides.max(axis=1) if sides.ndim == 2 else sides
-    over = np.flatnonzero(longest > budget)
-    if len(over):
-        raise ValueError(
-            f"sample {over[0]} has {longest[over[0]]} tokens, more than the {budget} of a whole batch: "
-            "raise batch_tokens, or set max_length and truncate"
-        )
-    return np.maximum(longest, 1)
-
-
-def _bucket(lengths: np.ndarray) -> np.ndarray:
-    """Each length rounded up to a multiple of about an eighth of itself; lengths up to 16 stay."""
-    step = 2 ** np.maximum(0, np.floor(np.log2(np.maximum(lengths, 1))) - 3).astype(np.int64)
-    return -(-lengths // step) * step
-
-
-def _positive(name: str, value: int) -> None:
-    if value <= 0:
-        raise ValueError(f"{name} must be positive, not {value}")

@@ -1,4 +1,4 @@
-"""Where rows come from: an embedded set, a local file or folder, or a set on the hub, all as `datasets`."""
+"""Where rows come from: an embedded set, a local file or folder, or a set on the hub."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import datasets
 import numpy as np
@@ -14,7 +14,7 @@ from datasets import Dataset, DatasetDict, IterableDataset
 
 from tfzoo.data import corpora
 
-Rows = Dataset | IterableDataset
+Rows: TypeAlias = Dataset | IterableDataset
 SPLITS = ("train", "validation", "test")
 READERS: dict[str, tuple[str, dict[str, Any]]] = {
     ".json": ("json", {}),
@@ -38,12 +38,14 @@ def load(
 ) -> dict[str, Rows]:
     """The rows of the splits train, validation and test.
 
-    path: an embedded set (interface, reviews, digits, shakespeare), a local file or folder, or a name on the hub,
-        looked for in this order; name: a hub set's configuration.
-    splits: what the set calls its three splits. Without a validation split one is held out from train by the hash of
-        what its rows say, equal rows together; without a test split, validation serves.
+    path: an embedded set (interface, reviews, digits, shakespeare), a local file or folder, or a
+        name on the hub, looked for in this order; name: a hub set's configuration.
+    splits: what the set calls its three splits. Without a validation split one is held out from
+        train by the hash of what its rows say, equal rows together; without a test split,
+        validation serves.
     whole_files: a text file is one row rather than one row a line.
-    Raises FileNotFoundError, OSError or ValueError in one sentence where the set or a split cannot be had.
+    Raises FileNotFoundError, OSError or ValueError in one sentence where the set or a split cannot
+    be had.
     """
     found = _found(path, name, streaming, cache_dir, whole_files)
     train, validation, test = splits
@@ -61,7 +63,9 @@ def load(
         if not first(rows, 1):
             raise ValueError(f"the {split} split of {path} is empty")
         if isinstance(rows, IterableDataset) and rows.features is None:
-            chosen[split] = rows._resolve_features()  # from the first rows: files of text or json declare none
+            chosen[split] = (
+                rows._resolve_features()
+            )  # from the first rows: files of text or json declare none
     return chosen
 
 
@@ -98,7 +102,12 @@ def _local(
         return {k: v.to_iterable_dataset() if streaming else v for k, v in sets.items()}
     common: dict[str, Any] = {"streaming": streaming, "cache_dir": cache_dir}
     suffixes = Counter(file.suffix.lower() for file in _files(path))
-    if whole_files and not streaming and suffixes[".txt"] and not set(suffixes) - {".txt", ".md", ""}:
+    if (
+        whole_files
+        and not streaming
+        and suffixes[".txt"]
+        and not set(suffixes) - {".txt", ".md", ""}
+    ):
         common["sample_by"] = "document"
     if path.is_dir():
         return datasets.load_dataset(str(path), name, **common)
@@ -119,7 +128,9 @@ def _readable(path: str, error: BaseException) -> Exception:
     while cause.__cause__ is not None:
         cause = cause.__cause__
     for file in _files(Path(path)) if Path(path).exists() else []:
-        if file.suffix.lower() in (".txt", ".csv", ".tsv", ".json", ".jsonl") and not _is_utf8(file):
+        if file.suffix.lower() in (".txt", ".csv", ".tsv", ".json", ".jsonl") and not _is_utf8(
+            file
+        ):
             return ValueError(f"{file} is not UTF-8 text: save it as UTF-8")
     reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
     kind = OSError if isinstance(cause, OSError) else ValueError
@@ -137,8 +148,10 @@ def _is_utf8(file: Path) -> bool:
 
 
 def _hold_out(rows: Dataset, fraction: float) -> tuple[Dataset, Dataset]:
-    """Divide rows by the hash of their text (or, without any, of their place): equal rows stay together."""
-    columns = [k for k, v in rows.features.items() if getattr(v, "dtype", "") in ("string", "large_string")]
+    """Divide rows by the hash of their text (without any, of their place), equal ones together."""
+    columns = [
+        k for k, v in rows.features.items() if getattr(v, "dtype", "") in ("string", "large_string")
+    ]
     texts = zip(*(rows[column] for column in columns), strict=True) if columns else range(len(rows))
     hashes = np.array([_hash(text) for text in texts], np.uint64)
     held = hashes <= np.sort(hashes)[max(1, round(fraction * len(hashes))) - 1]

@@ -1,7 +1,8 @@
-"""Sets that do not fit: rows read as they are needed, and batched pool by pool exactly as a small set is."""
+"""Sets that do not fit: rows read as needed, and batched pool by pool as a small set is."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
@@ -22,17 +23,17 @@ Pool = tuple[dict[str, Any], list[dict[str, Any]]]  # the state of the rows befo
 class Split:
     """Samples as batches: `collate` makes one of the samples of `dataset` that `sampler` draws."""
 
-    dataset: torch.utils.data.Dataset
+    dataset: Any  # fetches all samples of a batch at once: `__getitems__(draws)`
     sampler: PlannedSampler
-    collate: Callable[[list[Any]], Batch]
+    collate: Callable[[Any], Batch]
 
 
 class Stream(torch.utils.data.IterableDataset):
     """The batches of a streamed split.
 
-    make(rows, features, seed) gives the batches of one pool. Every process reads all rows and takes its share of each
-    pool's batches, so that all have equally many and each row counts once; of several workers each makes every so
-    manieth pool. Saved and restored between any two batches.
+    make(rows, features, seed) gives the batches of one pool. Every process reads all rows and takes
+    its share of each pool's batches, so that all have equally many and each row counts once; of
+    several workers each makes every so manieth pool. Saved and restored between any two batches.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Stream(torch.utils.data.IterableDataset):
 
 
 class _Pass(Iterator[Batch]):
-    """One pass over a stream: its epoch, the pool it is in, and the batches taken from that pool."""
+    """One pass over a stream: its epoch, its pool, and the batches taken from that pool."""
 
     def __init__(self, stream: Stream, epoch: int) -> None:
         self.stream, self.epoch = stream, epoch
@@ -76,6 +77,8 @@ class _Pass(Iterator[Batch]):
     def _read(self) -> Iterator[Batch]:
         stream, skip = self.stream, self.taken
         worker = torch.utils.data.get_worker_info()
+        if worker:  # threads of tokenizers do not survive a fork; without this it says so at length
+            os.environ["TOKENIZERS_PARALLELISM"] = "false"
         mine, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         for number, (state, rows) in enumerate(self._pools(), start=self.number):
             self.rows_state, self.number, self.taken = state, number, skip

@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from tfzoo.data.batching import TextBatch, lay, starts
 from tfzoo.data.bpe_dropout import Redrawn
-from tfzoo.data.columns import column, is_label, is_text
+from tfzoo.data.columns import TEXTS, column, is_text, labelled
 from tfzoo.data.datamodule import Fetched, Sample, TaskData, by_row
 from tfzoo.data.encoding import ids, lengths, tokenized, trained
 from tfzoo.data.facts import Facts
@@ -22,20 +22,17 @@ from tfzoo.data.source import Rows
 from tfzoo.data.streaming import Split
 from tfzoo.data.tokenizer import Tokenizer
 
-TEXTS = ("text", "sentence", "sentence1", "premise", "question")
-LABELS = ("label", "labels", "coarse_label")
-
 
 @dataclass(frozen=True)
 class TextFacts(Facts):
-    """What a classifier of texts must know. longest counts <cls>, and for pairs the <sep> between."""
+    """What a classifier of texts must know; longest counts <cls>, and a pair's <sep>."""
 
     tokenizer: Tokenizer
     labels: tuple[str, ...]
     longest: int
 
     def encode(self, text: str, pair: str | None = None) -> list[int]:
-        """The ids that a text is fed as: <cls> and the text, then <sep> and its pair if there is one."""
+        """The ids that a text is fed as: <cls> and the text, then <sep> and its pair if any."""
         second = [self.tokenizer.sep, *self.tokenizer.encode(pair)] if pair is not None else []
         return [self.tokenizer.cls, *self.tokenizer.encode(text), *second]
 
@@ -79,15 +76,15 @@ class TextClassificationData(TaskData):
         **common: Any,
     ) -> None:
         super().__init__(path, **common)
-        self.limits = Limits(batch_tokens, max_length, truncate, packing, bpe_dropout, self.streaming)
+        self.limits = Limits(
+            batch_tokens, max_length, truncate, packing, bpe_dropout, self.streaming
+        )
         self.text, self.text_pair, self.label = text, text_pair, label
         self.kind, self.vocab_size = tokenizer, vocab_size
 
     def rows(self, rows: Rows) -> Rows:
         features = rows.features
-        # A label may be text too, so the usual names of labels come first.
-        self.label = column(features, self.label, LABELS, is_label, "label")
-        self.text = column(features, self.text, TEXTS, is_text, "text", taken=(self.label,))
+        self.text, self.label = labelled(features, self.text, TEXTS, is_text, "text", self.label)
         if self.text_pair is not None:
             self.text_pair = column(features, self.text_pair, (), is_text, "text_pair")
         return rows.select_columns([*self._texts(), self.label])
@@ -102,8 +99,8 @@ class TextClassificationData(TaskData):
     def encode(self, rows: Dataset, split: str, cache: Path | None) -> _Encoded:
         labels = class_numbers(rows, str(self.label), self.names, split)
         encoded = tokenized(rows, dict.fromkeys(self._texts(), self.tokenizer), split, cache)
-        fed = sum((1 + lengths(encoded, name) for name in self._texts()), np.int64(0))
-        self.limits.check(fed, split)
+        fed = np.sum([1 + lengths(encoded, name) for name in self._texts()], axis=0)
+        self.limits.check(fed, split, report=self._facts is None)
         return _Encoded(encoded, labels, fed)
 
     def describe(self, encoded: dict[str, _Encoded]) -> TextFacts:
@@ -131,7 +128,7 @@ class _Texts:
     def __call__(self, samples: list[Sample]) -> TextBatch:
         rows = [[self._fed(sample) for sample in row] for row in by_row(samples)]
         tokens, layout = lay(rows, self.tokenizer.pad)
-        labels = torch.from_numpy(self.labels[[draw.index for draw, _ in samples]])
+        labels = torch.from_numpy(self.labels[[draw.sample for draw, _ in samples]])
         text = ["\n".join(row[name] for name in self.columns) for _, row in samples]
         return TextBatch(tokens, layout, starts(rows, tokens.shape[1]), labels, text)
 
@@ -140,6 +137,10 @@ class _Texts:
         fed: list[int] = []
         for mark, name in zip((self.tokenizer.cls, self.tokenizer.sep), self.columns, strict=False):
             usual = row[ids(name)]
-            again = self.redrawn(self.tokenizer, row[name], usual, draw, None) if self.redrawn else usual
+            again = (
+                self.redrawn(self.tokenizer, row[name], usual, draw, None)
+                if self.redrawn
+                else usual
+            )
             fed += [mark, *again]
         return fed[: self.limits.max_length]

@@ -26,7 +26,8 @@ from tfzoo.data.tokenizer import Tokenizer
 class TranslationFacts(Facts):
     """What a translator must know.
 
-    bleu_tokenize: sacrebleu's tokenization for the target language; longest_source counts <eos>, longest_target <bos>
+    bleu_tokenize: sacrebleu's tokenization for the target language; longest_source counts <eos>,
+        longest_target <bos>
     or <eos> (a target is fed with one of them).
     """
 
@@ -41,8 +42,8 @@ class TranslationData(TaskData):
     """Parallel text as batches of source and target sentences.
 
     Args:
-        source: column of the sentences to translate; None for the first column of text. In WMT's form (one column
-            `translation` of both languages) the language, such as `de`.
+        source: column of the sentences to translate; None for the first column of text. In WMT's
+            form (one column `translation` of both languages) the language, such as `de`.
         target: column of the translations; None for the second column of text.
         tokenizer: characters, bytes, bpe, or the path of a tokenizer.json.
         vocab_size: tokens of each vocabulary, at most.
@@ -73,8 +74,10 @@ class TranslationData(TaskData):
         **common: Any,
     ) -> None:
         super().__init__(path, **common)
-        self.limits = Limits(batch_tokens, max_length, truncate, packing, bpe_dropout, self.streaming)
-        self.columns = (source, target)
+        self.limits = Limits(
+            batch_tokens, max_length, truncate, packing, bpe_dropout, self.streaming
+        )
+        self.asked = (source, target)
         self.kinds = (tokenizer, target_tokenizer or tokenizer)
         self.vocab_size, self.shared_vocabulary = vocab_size, shared_vocabulary
         if shared_vocabulary and self.kinds[0] != self.kinds[1]:
@@ -82,8 +85,9 @@ class TranslationData(TaskData):
 
     def rows(self, rows: sources.Rows) -> sources.Rows:
         rows = unnest(rows)
-        source = column(rows.features, self.columns[0], (), is_text, "source")
-        target = column(rows.features, self.columns[1], (), is_text, "target", taken=(source,))
+        taken = tuple(name for name in self.asked if name is not None)
+        source = column(rows.features, self.asked[0], (), is_text, "source", taken)
+        target = column(rows.features, self.asked[1], (), is_text, "target", (*taken, source))
         if source == target:
             raise ValueError(f"source and target are the same column {source!r}")
         self.columns = source, target
@@ -100,7 +104,7 @@ class TranslationData(TaskData):
     def encode(self, rows: Dataset, split: str, cache: Path | None) -> Dataset:
         tokenizers = dict(zip(self.columns, (self.source, self.target), strict=True))
         encoded = tokenized(rows, tokenizers, split, cache)
-        self.limits.check(self._lengths(encoded), split)
+        self.limits.check(self._lengths(encoded), split, report=self._facts is None)
         return encoded
 
     def _lengths(self, encoded: Dataset) -> np.ndarray:
@@ -115,7 +119,11 @@ class TranslationData(TaskData):
     def batches(self, encoded: Dataset, shuffle: bool, seed: int) -> Split:
         sampler = self.limits.sampler(self._lengths(encoded), shuffle, seed)
         draw = self.limits.redrawn(seed) if shuffle else None
-        return Split(Fetched(encoded), sampler, _Pairs(*self.columns, self.source, self.target, self.limits, draw))
+        return Split(
+            Fetched(encoded),
+            sampler,
+            _Pairs(*self.columns, self.source, self.target, self.limits, draw),
+        )
 
 
 @dataclass(frozen=True)
@@ -134,12 +142,16 @@ class _Pairs:
         targets = self._side(samples, self.target, self.target_tokenizer)
         ours, theirs = self.source_tokenizer, self.target_tokenizer
         source, source_layout = lay([[[*s, ours.eos] for s in row] for row in sources], ours.pad)
-        target, target_layout = lay([[[theirs.bos, *t] for t in row] for row in targets], theirs.pad)
+        target, target_layout = lay(
+            [[[theirs.bos, *t] for t in row] for row in targets], theirs.pad
+        )
         labels, _ = lay([[[*t, theirs.eos] for t in row] for row in targets], IGNORE)
         texts = [[row[name] for _, row in samples] for name in (self.source, self.target)]
         return TranslationBatch(source, source_layout, target, target_layout, labels, *texts)
 
-    def _side(self, samples: list[Sample], name: str, tokenizer: Tokenizer) -> list[list[list[int]]]:
+    def _side(
+        self, samples: list[Sample], name: str, tokenizer: Tokenizer
+    ) -> list[list[list[int]]]:
         cut = self.limits.room(special=1)
         return [
             [
