@@ -97,8 +97,9 @@ class Seq2SeqSteps:
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """tokens: (R, T) that come next; returns logits after the last of them, (R, V)."""
-        layout = Layout.full(*tokens.shape, device=tokens.device, start=self.length)
-        self.length += tokens.shape[1]
+        rows, new = tokens.shape
+        layout = Layout.full(rows, new, tokens.device, start=self.length)
+        self.length += new
         x = self.model.target_embedding(tokens)
         x = self.model.decoder(x, layout, self.memory, self.memory_layout, self.cache)
         return self.model.output.logits(x[:, -1])
