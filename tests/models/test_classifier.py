@@ -35,10 +35,24 @@ def test_pooling_of_packed_rows(pooling):
         torch.testing.assert_close(vector, expected)
 
 
-def test_the_mean_is_exact_in_half_precision():
-    """Counting in bfloat16 would stop at 256."""
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param(
+            "cuda",
+            marks=[
+                pytest.mark.gpu,
+                pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+            ],
+        ),
+    ],
+)
+def test_the_mean_is_exact_in_half_precision(device):
+    """A sum that is kept in bfloat16 would stop counting at 256."""
     x = torch.cat([torch.ones(1, 400, 4), torch.full((1, 400, 4), 3.0)], dim=1).bfloat16()
-    pooled = pool(x, Layout.full(1, 800), torch.tensor([0]), "mean")
+    layout, first = Layout.full(1, 800, device), torch.tensor([0], device=device)
+    pooled = pool(x.to(device), layout, first, "mean")
     assert pooled.dtype == torch.bfloat16
     assert pooled.tolist() == [[2.0] * 4]
 
