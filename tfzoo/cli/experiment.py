@@ -54,6 +54,8 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", message=".*set_vital.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # Measuring writes no checkpoints, and does without the callback that wrote this one.
+    warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint.*")
     notices = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     notices.addFilter(lambda record: "litlogger" not in record.getMessage())
 
@@ -211,7 +213,7 @@ class ExperimentCLI(LightningCLI):
 
     def predict(self, **kwargs: Any) -> None:
         """Predictions as JSON lines: in the checkpoint's run folder, or here where it has none."""
-        batches = self.trainer.predict(**kwargs, return_predictions=True) or []
+        batches = self.trainer.predict(**kwargs | {"return_predictions": True}) or []
         run = self._measured_run()
         path = (run.folder if run else Path()) / "predictions.jsonl"
         with path.open("w", encoding="utf-8") as file:
