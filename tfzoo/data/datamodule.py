@@ -19,6 +19,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 from tfzoo.data import source
 from tfzoo.data.encoding import cache_folder
 from tfzoo.data.facts import Facts
+from tfzoo.data.mistakes import unreadable
 from tfzoo.data.sampling import Draw, distributed_share
 from tfzoo.data.streaming import Split, Stream
 
@@ -136,7 +137,10 @@ class TaskData(LightningDataModule):
     def _prepare(self) -> None:
         # Of several processes one prepares, and the others find it done.
         with FileLock(cache_folder(self.cache_dir) / "preparing.lock"):
-            self._prepare_alone()
+            try:
+                self._prepare_alone()
+            except UnicodeDecodeError as error:
+                raise unreadable(self.path, error) from error
 
     def _prepare_alone(self) -> None:
         found = source.load(

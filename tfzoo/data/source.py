@@ -13,6 +13,7 @@ import numpy as np
 from datasets import Dataset, DatasetDict, IterableDataset
 
 from tfzoo.data import corpora
+from tfzoo.data.mistakes import explained, files
 
 Rows: TypeAlias = Dataset | IterableDataset
 SPLITS = ("train", "validation", "test")
@@ -47,7 +48,19 @@ def load(
     Raises FileNotFoundError, OSError or ValueError in one sentence where the set or a split cannot
     be had.
     """
-    found = _found(path, name, streaming, cache_dir, whole_files)
+    with explained(path):
+        found = _found(path, name, streaming, cache_dir, whole_files)
+        return _chosen(path, found, splits, validation_fraction, streaming)
+
+
+def _chosen(
+    path: str,
+    found: dict[str, Rows],
+    splits: tuple[str, str, str],
+    validation_fraction: float,
+    streaming: bool,
+) -> dict[str, Rows]:
+    """The three splits among those found, what is missing made up for."""
     train, validation, test = splits
     for asked, usual in zip(splits, SPLITS, strict=True):
         if asked not in found and (asked != usual or usual == "train"):
@@ -63,9 +76,8 @@ def load(
         if not first(rows, 1):
             raise ValueError(f"the {split} split of {path} is empty")
         if isinstance(rows, IterableDataset) and rows.features is None:
-            chosen[split] = (
-                rows._resolve_features()
-            )  # from the first rows: files of text or json declare none
+            # Files of text or json declare none: the first rows show them.
+            chosen[split] = rows._resolve_features()
     return chosen
 
 
@@ -77,20 +89,12 @@ def _found(
         embedded = corpora.read(path, cache_dir)
         return {k: v.to_iterable_dataset() if streaming else v for k, v in embedded.items()}
     local = Path(path).expanduser()
-    try:
-        if local.exists():
-            return dict(_local(local, name, streaming, cache_dir, whole_files))
-        if path.startswith((".", "/", "~")) or path.count("/") > 1 or local.suffix in READERS:
-            raise FileNotFoundError(f"there is no file or folder {path}")
-        # No trust_remote_code: `datasets` runs no code of a set, and nothing here may ask it to.
-        return dict(datasets.load_dataset(path, name, streaming=streaming, cache_dir=cache_dir))
-    except datasets.exceptions.DatasetNotFoundError as error:
-        raise FileNotFoundError(
-            f"{path} is no embedded set ({', '.join(corpora.CORPORA)}), no file or folder here, "
-            "and no set on the hub that can be reached"
-        ) from error
-    except (datasets.exceptions.DatasetsError, ConnectionError, RuntimeError) as error:
-        raise _readable(path, error) from error
+    if local.exists():
+        return dict(_local(local, name, streaming, cache_dir, whole_files))
+    if path.startswith((".", "/", "~")) or path.count("/") > 1 or local.suffix in READERS:
+        raise FileNotFoundError(f"there is no file or folder {path}")
+    # No trust_remote_code: `datasets` runs no code of a set, and nothing here may ask it to.
+    return dict(datasets.load_dataset(path, name, streaming=streaming, cache_dir=cache_dir))
 
 
 def _local(
@@ -101,7 +105,7 @@ def _local(
         sets = saved if isinstance(saved, DatasetDict) else {"train": saved}
         return {k: v.to_iterable_dataset() if streaming else v for k, v in sets.items()}
     common: dict[str, Any] = {"streaming": streaming, "cache_dir": cache_dir}
-    suffixes = Counter(file.suffix.lower() for file in _files(path))
+    suffixes = Counter(file.suffix.lower() for file in files(path))
     if (
         whole_files
         and not streaming
@@ -115,36 +119,6 @@ def _local(
         raise ValueError(f"{path} is none of the files that can be read: {', '.join(READERS)}")
     builder, options = READERS[path.suffix.lower()]
     return datasets.load_dataset(builder, data_files={"train": str(path)}, **options, **common)
-
-
-def _files(path: Path) -> list[Path]:
-    found = [path] if path.is_file() else path.rglob("*")
-    return [file for file in found if file.is_file() and not file.name.startswith(".")]
-
-
-def _readable(path: str, error: BaseException) -> Exception:
-    """The cause of a failure to read, in one sentence."""
-    cause = error
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
-    for file in _files(Path(path)) if Path(path).exists() else []:
-        if file.suffix.lower() in (".txt", ".csv", ".tsv", ".json", ".jsonl") and not _is_utf8(
-            file
-        ):
-            return ValueError(f"{file} is not UTF-8 text: save it as UTF-8")
-    reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
-    kind = OSError if isinstance(cause, OSError) else ValueError
-    return kind(f"{path} cannot be read: {reason}")
-
-
-def _is_utf8(file: Path) -> bool:
-    try:
-        with file.open(encoding="utf-8") as text:
-            while text.read(1 << 20):
-                pass
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _hold_out(rows: Dataset, fraction: float) -> tuple[Dataset, Dataset]:

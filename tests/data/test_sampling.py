@@ -1,0 +1,168 @@
+"""Laws of the samplers: each sample once, budgets kept, all processes alike, resumed as never stopped."""
+
+from collections import defaultdict
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import Dataset
+from torchdata.stateful_dataloader import StatefulDataLoader
+
+from tfzoo.data.budget import CountSampler, PackingSampler, TokenBudgetSampler
+from tfzoo.data.sampling import PlannedSampler
+
+LENGTHS = np.clip(np.random.default_rng(0).lognormal(2, 0.7, 300).astype(int), 1, 60)
+SAMPLERS = {
+    "count": lambda shuffle=True: CountSampler(300, 16, shuffle),
+    "budget": lambda shuffle=True: TokenBudgetSampler(LENGTHS, 256, shuffle),
+    "packing": lambda shuffle=True: PackingSampler(LENGTHS, 256, 60, shuffle),
+}
+lengths = st.lists(st.integers(1, 40), min_size=1, max_size=80)
+
+
+def drawn(sampler: PlannedSampler) -> list[int]:
+    return [draw.sample for batch in sampler for draw in batch]
+
+
+@settings(deadline=None, max_examples=60)
+@given(lengths=lengths, budget=st.integers(40, 200), packed=st.booleans(), shuffle=st.booleans())
+def test_every_sample_once_and_never_above_the_budget(lengths, budget, packed, shuffle):
+    sampler = (
+        PackingSampler(lengths, budget, 40, shuffle)
+        if packed
+        else TokenBudgetSampler(lengths, budget, shuffle)
+    )
+    batches = list(sampler)
+    assert len(batches) == len(sampler)
+    assert sorted(draw.sample for batch in batches for draw in batch) == list(range(len(lengths)))
+    for batch in batches:
+        rows = defaultdict(int)
+        for draw in batch:
+            rows[draw.row] += lengths[draw.sample]
+        assert len(rows) * max(rows.values()) <= budget
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    pairs=st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=50),
+    packed=st.booleans(),
+)
+def test_pairs_keep_the_budget_on_both_sides(pairs, packed):
+    sampler = PackingSampler(pairs, 90, 40) if packed else TokenBudgetSampler(pairs, 90)
+    for batch in sampler:
+        rows = defaultdict(lambda: np.zeros(2, int))
+        for draw in batch:
+            rows[draw.row] += pairs[draw.sample]
+        assert (len(rows) * np.max(list(rows.values()), axis=0) <= 90).all()
+
+
+def test_buckets_waste_little_and_packing_less():
+    def use(sampler: PlannedSampler) -> float:
+        real = size = 0
+        for batch in sampler:
+            rows = defaultdict(int)
+            for draw in batch:
+                rows[draw.row] += LENGTHS[draw.sample]
+            real, size = real + sum(rows.values()), size + len(rows) * max(rows.values())
+        return real / size
+
+    assert use(SAMPLERS["budget"]()) > 0.85
+    assert use(SAMPLERS["packing"]()) > 0.95
+
+
+@pytest.mark.parametrize("kind", SAMPLERS)
+def test_epochs_differ_and_are_repeatable(kind):
+    sampler = SAMPLERS[kind]()
+    first, second = drawn(sampler), drawn(sampler)
+    assert first != second, "a new pass is a new order, announced or not"
+    sampler.set_epoch(0)
+    assert drawn(sampler) == first
+    assert len({len(list(sampler)) for _ in range(5)}) == 1, "as many batches in every epoch"
+    fixed = SAMPLERS[kind](shuffle=False)
+    assert drawn(fixed) == drawn(fixed)
+
+
+@pytest.mark.parametrize("kind", SAMPLERS)
+@pytest.mark.parametrize("processes", [2, 3, 7])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_processes_get_equally_many_batches_and_each_sample_once(kind, processes, shuffle):
+    seen, counts = [], set()
+    for rank in range(processes):
+        sampler = SAMPLERS[kind](shuffle)
+        sampler.share = (rank, processes)
+        batches = list(sampler)
+        assert len(sampler) == len(batches)
+        counts.add(len(batches))
+        seen += [draw.sample for batch in batches for draw in batch]
+    assert len(counts) == 1
+    assert sorted(seen) == list(range(300))
+
+
+def test_two_processes_see_what_one_sees_that_accumulates():
+    whole = SAMPLERS["budget"]()
+    whole.share = (0, 1)
+    shares = []
+    for rank in range(2):
+        sampler = SAMPLERS["budget"]()
+        sampler.share = (rank, 2)
+        shares.append(list(sampler))
+    if len(whole) % 2 == 0:
+        assert [one for pair in zip(*shares, strict=True) for one in pair] == list(whole)
+    else:
+        assert len(shares[0]) * 2 == len(whole) + 1
+
+
+def test_too_few_samples_for_the_processes_are_refused():
+    sampler = CountSampler(3, 2)
+    sampler.share = (0, 4)
+    with pytest.raises(ValueError, match="3 samples are too few to share among 4 processes"):
+        list(sampler)
+
+
+class Echo(Dataset):
+    def __getitems__(self, draws):
+        return draws
+
+
+def loader(kind: str, workers: int) -> StatefulDataLoader:
+    return StatefulDataLoader(
+        Echo(), batch_sampler=SAMPLERS[kind](), collate_fn=list, num_workers=workers
+    )
+
+
+@pytest.mark.parametrize(("kind", "workers"), [("budget", 0), ("packing", 0), ("count", 1)])
+@pytest.mark.parametrize("taken", [0, 5, "all"])
+def test_a_resumed_loader_goes_on_as_the_one_never_stopped(kind, workers, taken):
+    reference = loader(kind, 0)
+    whole = [batch for _ in range(3) for batch in reference]
+    stopped = loader(kind, workers)
+    count = len(stopped) if taken == "all" else taken
+    for _ in stopped:  # a first epoch
+        pass
+    state = stopped.state_dict() if taken == 0 else None
+    passed = iter(stopped)
+    for _ in range(count):
+        next(passed)
+    if taken == "all":
+        assert next(passed, None) is None
+    state = state or stopped.state_dict()
+    resumed = loader(kind, workers)
+    resumed.load_state_dict(state)
+    after = [batch for _ in range(2) for batch in resumed]
+    expected = whole[len(stopped) + count :]
+    assert after[: len(expected)] == expected
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: TokenBudgetSampler([3, 50, 4], 20), "sample 1 has 50 tokens"),
+        (lambda: PackingSampler([3, 50, 4], 100, 20), "sample 1 has 50 tokens"),
+        (lambda: TokenBudgetSampler([3], 0), "batch_tokens must be positive"),
+        (lambda: CountSampler(3, 0), "batch_size must be positive"),
+    ],
+)
+def test_mistakes_are_named(make, says):
+    with pytest.raises(ValueError, match=says):
+        make()

@@ -1,0 +1,63 @@
+"""Why a set cannot be read, in one sentence instead of the reader's own traceback."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from datasets.exceptions import DatasetNotFoundError, DatasetsError
+
+TEXTUAL = (".txt", ".csv", ".tsv", ".json", ".jsonl")
+
+
+@contextmanager
+def explained(path: str) -> Iterator[None]:
+    """Whatever `datasets` raises on reading `path` becomes a ValueError or OSError."""
+    try:
+        yield
+    except (DatasetNotFoundError, ConnectionError) as error:
+        if Path(path).expanduser().exists():
+            raise unreadable(path, error) from error
+        raise FileNotFoundError(
+            f"{path} is no embedded set (interface, reviews, digits, shakespeare), no file or "
+            "folder here, and no set on the hub that can be reached"
+        ) from error
+    except Exception as error:
+        ours = isinstance(error, ValueError | OSError) and not isinstance(
+            error, DatasetsError | UnicodeError
+        )
+        if empty := re.match(r'Instruction "(\w+)" corresponds to no data', str(error)):
+            raise ValueError(f"the {empty[1]} split of {path} is empty") from error
+        if ours and "\n" not in str(error):
+            raise
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: str, error: BaseException) -> Exception:
+    """The first cause of an error, unless a file's encoding says more."""
+    for file in files(Path(path).expanduser()):
+        if file.suffix.lower() in TEXTUAL and not _is_utf8(file):
+            return ValueError(f"{file} is not UTF-8 text: save it as UTF-8")
+    while error.__cause__ is not None:
+        error = error.__cause__
+    reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    kind = OSError if isinstance(error, OSError) else ValueError
+    return kind(f"{path} cannot be read: {reason}")
+
+
+def files(path: Path) -> list[Path]:
+    """A file, or all files of a folder but hidden ones; none where there is neither."""
+    found = [path] if path.is_file() else path.rglob("*")
+    return [file for file in found if file.is_file() and not file.name.startswith(".")]
+
+
+def _is_utf8(file: Path) -> bool:
+    try:
+        with file.open(encoding="utf-8") as text:
+            while text.read(1 << 20):
+                pass
+    except UnicodeDecodeError:
+        return False
+    return True
