@@ -67,7 +67,9 @@ class Layout:
         )
 
     def pin_memory(self) -> Layout:
-        return Layout(self.positions.pin_memory(), self.segments.pin_memory(), self.dense, self.start)
+        return Layout(
+            self.positions.pin_memory(), self.segments.pin_memory(), self.dense, self.start
+        )
 
     def select(self, rows: Tensor) -> Layout:
         """The layout of the given rows, (R,)."""
@@ -75,9 +77,7 @@ class Layout:
 
     def head(self, length: int) -> Layout:
         """The layout of the first `length` tokens of every row."""
-        return Layout(
-            self.positions[:, :length], self.segments[:, :length], self.dense, self.start
-        )
+        return Layout(self.positions[:, :length], self.segments[:, :length], self.dense, self.start)
 
     def extend(self, other: Layout) -> Layout:
         """This layout followed by another along the sequence: (B, S) and (B, T) give (B, S + T)."""

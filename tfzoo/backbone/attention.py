@@ -121,9 +121,7 @@ def capture(module: nn.Module) -> Iterator[dict[str, Tensor]]:
     kernels = {name: attention.kernel for name, attention in attentions.items()}
 
     def recording(name: str) -> Kernel:
-        def kernel(
-            query: Tensor, key: Tensor, value: Tensor, mask: Mask, dropout: float
-        ) -> Tensor:
+        def kernel(query: Tensor, key: Tensor, value: Tensor, mask: Mask, dropout: float) -> Tensor:
             weights[name] = attention_weights(query, key, mask).detach()
             return explicit(query, key, value, mask, dropout)
 

@@ -21,7 +21,9 @@ class Parser(argparse.ArgumentParser):
 
 def translate(arguments: list[str]) -> None:
     """`tfzoo translate CHECKPOINT [TEXT ...]`: a translation on a line for each text or line."""
-    parser = _parser("translate", "Translate texts, the lines of a file, or those of standard input.")
+    parser = _parser(
+        "translate", "Translate texts, the lines of a file, or those of standard input."
+    )
     parser.add_argument("--beam", type=int, help="beams; 1 decodes greedily")
     parser.add_argument("--length-penalty", type=float, help="above 0 favours longer translations")
     options = parser.parse_args(arguments)
@@ -43,22 +45,26 @@ def translate(arguments: list[str]) -> None:
 
 def classify(arguments: list[str]) -> None:
     """`tfzoo classify CHECKPOINT [TEXT or IMAGE ...]`: label and probability, then the input, tab-separated."""
-    parser = _parser("classify", "Classify texts or lines, or image files, by a checkpoint of either task.")
+    parser = _parser(
+        "classify", "Classify texts or lines, or image files, by a checkpoint of either task."
+    )
     parser.add_argument("--json", action="store_true", help="every class with its probability")
     options = parser.parse_args(arguments)
     from tfzoo.tasks.classification import Classification, ImageClassification
 
     task: Any = Classification.from_checkpoint(options.checkpoint, options.device)
     if isinstance(task, ImageClassification):
-        names = _image_files(options.text or _lines(options))
+        names: list[Any] = _image_files(options.text or _lines(options))
         inputs: list[Any] = [_image(name) for name in names]
     else:
-        inputs = names = [line for line in _texts(options) if line.strip()]
+        names = inputs = [line for line in _texts(options) if line.strip()]
     for name, classes in zip(
         names, _with_progress(task.classify(inputs), len(inputs), "classifying"), strict=True
     ):
         if options.json:
-            print(json.dumps({"input": str(name), "classes": classes}, ensure_ascii=False), flush=True)
+            print(
+                json.dumps({"input": str(name), "classes": classes}, ensure_ascii=False), flush=True
+            )
         else:
             label, probability = next(iter(classes.items()))
             print(f"{label}\t{probability:.3f}\t{name}", flush=True)
@@ -96,7 +102,9 @@ def generate(arguments: list[str]) -> None:
 def _parser(name: str, summary: str) -> Parser:
     parser = Parser(prog=f"tfzoo {name}", description=summary, allow_abbrev=False)
     parser.add_argument("checkpoint", type=Path, help="a .ckpt file of a run")
-    parser.add_argument("text", nargs="*", help="inputs; none: the lines of --file or standard input")
+    parser.add_argument(
+        "text", nargs="*", help="inputs; none: the lines of --file or standard input"
+    )
     parser.add_argument("--file", type=Path, help="a file with one input a line")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ...")
     return parser
@@ -115,7 +123,9 @@ def _lines(options: argparse.Namespace) -> list[str]:
     try:
         lines = content.decode("utf-8").splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{name} is not UTF-8 text: byte {error.start} is {content[error.start]:#x}") from None
+        raise ValueError(
+            f"{name} is not UTF-8 text: byte {error.start} is {content[error.start]:#x}"
+        ) from None
     if not any(line.strip() for line in lines):
         raise ValueError(f"{name} holds no text")
     return lines

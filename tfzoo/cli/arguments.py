@@ -20,8 +20,17 @@ def prepared(arguments: list[str]) -> list[str]:
     checkpoint = _value(rest, "--ckpt_path")
     if checkpoint and checkpoint not in ("last", "best") and not Path(checkpoint).exists():
         raise FileNotFoundError(f"no checkpoint at {checkpoint}")
-    if subcommand == "fit" and not options & {"-c", "--config", "--help", "-h", "--model", "--data"}:
-        raise ValueError("fit needs an experiment: tfzoo fit -c experiments/generation/shakespeare.yaml")
+    if subcommand == "fit" and not options & {
+        "-c",
+        "--config",
+        "--help",
+        "-h",
+        "--model",
+        "--data",
+    }:
+        raise ValueError(
+            "fit needs an experiment: tfzoo fit -c experiments/generation/shakespeare.yaml"
+        )
     if subcommand != "fit" and not options & {"-c", "--config", "--help", "-h"}:
         run = run_holding(checkpoint)
         if run is not None and run.config_file.is_file():

@@ -148,9 +148,7 @@ class Sampling:
             probability = descending.softmax(dim=-1)
             # A token is needed while those before it do not yet reach p; the first always is.
             surplus = probability.cumsum(dim=-1) - probability >= self.top_p
-            logits = logits.masked_fill(
-                surplus.scatter(-1, order, surplus.clone()), float("-inf")
-            )
+            logits = logits.masked_fill(surplus.scatter(-1, order, surplus.clone()), float("-inf"))
         return logits.softmax(dim=-1)
 
 
@@ -194,7 +192,9 @@ class _OneByOne:
 
     def result(self) -> list[list[Hypothesis]]:
         for step in self.history:
-            for sequence, token, gained, done in zip(*(part.tolist() for part in step), strict=True):
+            for sequence, token, gained, done in zip(
+                *(part.tolist() for part in step), strict=True
+            ):
                 if not done:
                     self.scores[sequence] += gained
                     if token != self.limits.end:
@@ -247,7 +247,10 @@ class _Beams:
         scores, index = candidates.topk(min(size, candidates.shape[1]), dim=1)
         parent, token = index // vocabulary, index % vocabulary
         tokens = torch.cat(
-            [self.tokens.gather(1, parent[..., None].expand(-1, -1, self.tokens.shape[2])), token[..., None]],
+            [
+                self.tokens.gather(1, parent[..., None].expand(-1, -1, self.tokens.shape[2])),
+                token[..., None],
+            ],
             dim=2,
         )
         length = tokens.shape[2]

@@ -55,15 +55,13 @@ class Classification(Task):
     @staticmethod
     def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Loss:
         """labels: (N,) classes or (N, V) probabilities."""
-        total = F.cross_entropy(
-            logits.float(), labels, reduction="sum", label_smoothing=smoothing
-        )
+        total = F.cross_entropy(logits.float(), labels, reduction="sum", label_smoothing=smoothing)
         return Loss(total, torch.tensor(len(labels), device=labels.device))
 
-    def validation_step(self, batch: Any, index: int) -> list[Row]:
+    def validation_step(self, batch: Any, index: int) -> dict[str, list[Row]]:
         return self._evaluate(batch, "val", self.val_metrics)
 
-    def test_step(self, batch: Any, index: int) -> list[Row]:
+    def test_step(self, batch: Any, index: int) -> dict[str, list[Row]]:
         return self._evaluate(batch, "test", self.test_metrics)
 
     def predict_step(self, batch: Any, index: int) -> list[dict[str, Any]]:
@@ -73,7 +71,7 @@ class Classification(Task):
             for p in probabilities
         ]
 
-    def _evaluate(self, batch: Any, stage: str, metrics: MetricCollection) -> list[Row]:
+    def _evaluate(self, batch: Any, stage: str, metrics: MetricCollection) -> dict[str, list[Row]]:
         """Logs loss and metrics; returns the misread samples."""
         logits = self.logits(batch)
         self.log_average(f"{stage}/loss", self.cross_entropy(logits, batch.labels))
@@ -82,7 +80,7 @@ class Classification(Task):
         probabilities = logits.float().softmax(-1)
         wrong = (probabilities.argmax(-1) != batch.labels).nonzero()[:, 0].tolist()
         labels = self.facts.labels
-        return [
+        rows: list[Row] = [
             [
                 self.row(batch, i),
                 labels[batch.labels[i]],
@@ -91,6 +89,7 @@ class Classification(Task):
             ]
             for i in wrong
         ]
+        return {"rows": rows}
 
 
 class TextClassification(Classification):
@@ -101,6 +100,8 @@ class TextClassification(Classification):
         pooling: "cls" classifies the first token, "mean" the mean over tokens.
         label_smoothing: share of the target probability spread over the classes.
         token_dropout: share of the input tokens that training hides behind <unk>.
+        consistency: weight of R-Drop (Liang et al. 2021): each training text is read twice, under different dropout,
+            and the two readings are drawn towards each other; 0 reads once.
         optimizer: of parameter groups.
         schedule: the learning rate over time.
         facts: linked from the data.
@@ -117,6 +118,7 @@ class TextClassification(Classification):
         pooling: Pooling = "cls",
         label_smoothing: float = 0.0,
         token_dropout: float = 0.0,
+        consistency: float = 0.0,
         optimizer: OptimizerFactory | None = None,
         schedule: Schedule | None = None,
         facts: TextFacts | None = None,
@@ -126,10 +128,11 @@ class TextClassification(Classification):
             "pooling": pooling,
             "label_smoothing": label_smoothing,
             "token_dropout": token_dropout,
+            "consistency": consistency,
         }
         super().__init__(facts, settings, optimizer, schedule)
         self.check_length(self.facts.longest, backbone)
-        self.token_dropout = token_dropout
+        self.token_dropout, self.consistency = token_dropout, consistency
         self.network = TextClassifier(
             backbone, self.facts.tokenizer.vocab_size, len(self.facts.labels), pooling
         )
@@ -142,6 +145,21 @@ class TextClassification(Classification):
             hidden &= batch.layout.positions > 0  # the class token stays
             tokens = tokens.masked_fill(hidden, self.facts.tokenizer.unk)
         return self.network(tokens, batch.layout, batch.first)
+
+    def loss(self, batch: TextBatch) -> Loss:
+        if not (self.training and self.consistency):
+            return super().loss(batch)
+        first, second = self.logits(batch), self.logits(batch)
+        readings = [
+            self.cross_entropy(logits, batch.labels, self.label_smoothing)
+            for logits in (first, second)
+        ]
+        p, q = (logits.float().log_softmax(-1) for logits in (first, second))
+        apart = (
+            (p.exp() - q.exp()) * (p - q)
+        ).sum() / 2  # mean of both Kullback-Leibler divergences
+        total = (readings[0].total + readings[1].total) / 2 + self.consistency * apart
+        return Loss(total, readings[0].count)
 
     def row(self, batch: TextBatch, index: int) -> str:
         return batch.text[index]

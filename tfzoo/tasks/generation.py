@@ -129,7 +129,8 @@ class Generation(Task):
         return [tokenizer.decode(best[0].tokens) for best in found]
 
     def samples(self) -> list[Row]:
-        strategies = [Greedy(), *(Sampling(self.temperature, seed=seed) for seed in range(3))]
+        strategies: list[Greedy | Sampling] = [Greedy()]
+        strategies += [Sampling(self.temperature, seed=seed) for seed in range(3)]
         return [
             [self.prompt, self.generate([self.prompt], self.sample_tokens, s)[0]]
             for s in strategies
@@ -140,7 +141,9 @@ class Generation(Task):
         """Each head of the last block over the first tokens of the batch."""
         tokens = batch.tokens[:1, :32]
         with capture(self.network) as weights:
-            self.network(tokens, batch.layout.select(torch.tensor([0], device=self.device)).head(32))
+            self.network(
+                tokens, batch.layout.select(torch.tensor([0], device=self.device)).head(32)
+            )
         pieces = [self.facts.tokenizer.token(i) for i in tokens[0].tolist()]
         last = list(weights.values())[-1][0].cpu().numpy()
         return [AttentionPicture("attention", last, pieces, pieces)]

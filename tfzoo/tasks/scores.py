@@ -48,7 +48,9 @@ class TranslationScores(Metric):
     def signatures(self) -> dict[str, str]:
         """What the figures mean, in sacrebleu's words."""
         for metric in (self.bleu, self.chrf):
-            metric.corpus_score(["a"], [["a"]])  # a signature knows its references only after a score
+            metric.corpus_score(
+                ["a"], [["a"]]
+            )  # a signature knows its references only after a score
         return {"bleu": str(self.bleu.get_signature()), "chrf": str(self.chrf.get_signature())}
 
     @staticmethod

@@ -17,6 +17,7 @@ from tfzoo.backbone import TransformerConfig
 from tfzoo.data.facts import Facts
 from tfzoo.layout import Layout
 from tfzoo.tracking.figures import Picture
+from tfzoo.training.checkpoint import read_checkpoint
 from tfzoo.training.optim import Constant, OptimizerFactory, Schedule, decay_groups, scheduled
 
 Row = list[Any]
@@ -50,14 +51,15 @@ class Task(LightningModule):
         optimizer: parameter groups to an optimiser; its weight decay spares biases and norms.
         schedule: the learning rate over time.
 
-    Class attributes: `facts_class`, the facts it needs; `columns`, the names of what `validation_step` returns rows of;
+    Class attributes: `facts_class`, the facts it needs; `columns`, the names of what the rows
+    are made of that `validation_step` returns as {"rows": [...]};
     `best`, the metric whose best checkpoint is kept.
     """
 
     facts_class: ClassVar[type[Facts]]
+    network: nn.Module
     columns: ClassVar[tuple[str, ...]] = ()
     best: ClassVar[tuple[str, Literal["min", "max"]]] = ("val/loss", "min")
-    network: nn.Module
 
     def __init__(
         self,
@@ -103,7 +105,7 @@ class Task(LightningModule):
         Raises ValueError where one is longer than the model's positions.
         """
         longest = max(map(len, rows))
-        positions = self.network.config.max_length
+        positions = self.settings["backbone"]["max_length"]
         if longest > positions:
             raise ValueError(
                 f"a text of {longest} tokens is longer than the model's {positions} positions"
@@ -164,7 +166,9 @@ class Task(LightningModule):
         try:
             kind = getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError):
-            raise ValueError(f"{path} is of task {carried['task']}, which is not installed") from None
+            raise ValueError(
+                f"{path} is of task {carried['task']}, which is not installed"
+            ) from None
         if not (isinstance(kind, type) and issubclass(kind, cls)):
             raise ValueError(f"{path} is of task {name}; this needs {cls.__name__}")
         settings = dict(carried["settings"])
@@ -173,23 +177,6 @@ class Task(LightningModule):
         task = kind(facts=kind.facts_class.from_dict(carried["facts"]), **settings)
         task.load_state_dict(checkpoint["state_dict"])
         return task.to(device).eval()
-
-
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The contents of a checkpoint; never executes anything in it. Raises ValueError where it cannot be one."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises a dozen kinds, for a file cut short as for any other file
-        raise ValueError(
-            f"{path} cannot be read as a checkpoint: it is cut short, damaged, or something else "
-            f"({str(error).splitlines()[0][:120] if str(error) else type(error).__name__})"
-        ) from None
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise ValueError(f"{path} is no checkpoint: it holds no state_dict")
-    return checkpoint
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -91,10 +91,10 @@ class Translation(Task):
         )
         return Loss(total, (labels != IGNORE).sum())
 
-    def validation_step(self, batch: TranslationBatch, index: int) -> list[Row]:
+    def validation_step(self, batch: TranslationBatch, index: int) -> dict[str, list[Row]]:
         return self._evaluate(batch, "val", Greedy())
 
-    def test_step(self, batch: TranslationBatch, index: int) -> list[Row]:
+    def test_step(self, batch: TranslationBatch, index: int) -> dict[str, list[Row]]:
         return self._evaluate(batch, "test", self.beam)
 
     def predict_step(self, batch: TranslationBatch, index: int) -> list[dict[str, Any]]:
@@ -108,15 +108,15 @@ class Translation(Task):
             )
         ]
 
-    def _evaluate(self, batch: TranslationBatch, stage: str, strategy: Beam | Greedy) -> list[Row]:
+    def _evaluate(
+        self, batch: TranslationBatch, stage: str, strategy: Beam | Greedy
+    ) -> dict[str, list[Row]]:
         loss = self._cross_entropy(self._logits(batch), batch.labels)
         self.log_average(f"{stage}/loss", loss)
         translations = self._decode(batch.source, batch.source_layout, strategy)
         self.scores.update(translations, batch.target_text)
-        return [
-            list(row)
-            for row in zip(batch.source_text, batch.target_text, translations, strict=True)
-        ]
+        rows = zip(batch.source_text, batch.target_text, translations, strict=True)
+        return {"rows": [list(row) for row in rows]}
 
     def _finish(self, stage: str) -> None:
         for name, value in self.scores.compute().items():

@@ -37,7 +37,7 @@ class Show(Callback):
     ) -> None:
         if self.batch is None:
             self.batch = batch
-        for row in outputs if isinstance(outputs, list) else ():
+        for row in outputs["rows"] if outputs else ():
             # Reservoir sampling (Vitter 1985): batches come by length, and the first rows would all be long ones.
             self.seen += 1
             if len(self.rows) < self.limit:

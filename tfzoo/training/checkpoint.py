@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -44,4 +46,29 @@ class WholeCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: str | os.PathLike, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        return super().load_checkpoint(path, map_location, weights_only=True)
+        return read_checkpoint(path, map_location)
+
+
+def read_checkpoint(path: str | os.PathLike, map_location: Any = "cpu") -> dict[str, Any]:
+    """The contents of a checkpoint; never executes anything in it. Raises ValueError where it cannot be one."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(
+            f"{path} cannot be read as a checkpoint: it is cut short, or something else"
+        )
+    try:
+        checkpoint = torch.load(path, map_location, weights_only=True)
+    except UnpicklingError:
+        raise ValueError(
+            f"{path} is no checkpoint of tfzoo: it holds code or objects, which are never loaded"
+        ) from None
+    except Exception as error:  # torch.load raises a dozen kinds for a damaged file
+        reason = str(error).partition("\n")[0][:120] or type(error).__name__
+        raise ValueError(
+            f"{path} cannot be read as a checkpoint: it is damaged ({reason})"
+        ) from None
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise ValueError(f"{path} is no checkpoint: it holds no state_dict")
+    return checkpoint
