@@ -50,7 +50,7 @@ class Search(Protocol):
     """A search under way."""
 
     def advance(self, logits: Tensor) -> tuple[Tensor | None, Tensor] | None:
-        """logits: (R, V). Returns (rows to go on with or None for all as they are, their next tokens), or None at the end."""
+        """logits: (R, V). Returns (rows to go on with, None for all as they are; their next tokens), or None to end."""
         ...
 
     def result(self) -> list[list[Hypothesis]]:

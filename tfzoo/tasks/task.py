@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from lightning import LightningModule
@@ -24,7 +24,8 @@ Row = list[Any]
 """One row of a table of samples: text, numbers or image arrays."""
 
 
-class Loss(NamedTuple):
+@dataclass(frozen=True)
+class Loss:
     """A sum and what it is a sum over, so that averages are right whatever a batch holds.
 
     total: scalar, the sum of losses in nats.

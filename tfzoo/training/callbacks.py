@@ -33,8 +33,16 @@ class Show(Callback):
         self.chance = random.Random(0)
 
     def on_validation_batch_end(
-        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, *args: Any
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
+        self._collect(outputs, batch)
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        self._collect(outputs, batch)
+
+    def _collect(self, outputs: Any, batch: Any) -> None:
         if self.batch is None:
             self.batch = batch
         for row in outputs["rows"] if outputs else ():
@@ -45,13 +53,11 @@ class Show(Callback):
             elif (place := self.chance.randrange(self.seen)) < self.limit:
                 self.rows[place] = row
 
-    on_test_batch_end = on_validation_batch_end
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._show(trainer, pl_module)
 
-    def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        self._show(trainer, module)
-
-    def on_test_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        self._show(trainer, module)
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._show(trainer, pl_module)
 
     def _show(self, trainer: Trainer, module: Any) -> None:
         rows, batch = self.rows, self.batch
