@@ -58,6 +58,13 @@ def labelled_text(folder: Path, data: dict[str, Any]) -> None:
     rows_of_text(folder, lambda i: {text: " ".join(words(5 + i, i)), label: i % 2})
 
 
+def any_text(folder: Path, data: dict[str, Any]) -> None:
+    """Of a new task, which most likely reads text: a number in every other column it may name."""
+    text = data.get("text") or "text"
+    names = [value for value in data.values() if isinstance(value, str)]
+    rows_of_text(folder, lambda i: dict.fromkeys(names, i % 2) | {text: " ".join(words(5 + i, i))})
+
+
 def images(folder: Path, data: dict[str, Any]) -> None:
     image, label = data.get("image") or "image", data.get("label") or "label"
     size = data.get("size") or 28
@@ -89,8 +96,7 @@ def small_set(experiment: Path, folder: Path) -> list[str]:
     data = read(experiment)["data"]
     settings = data["init_args"]
     folder.mkdir()
-    # A new task most likely reads text.
-    make = SMALL_SETS.get(data["class_path"].rpartition(".")[2], labelled_text)
+    make = SMALL_SETS.get(data["class_path"].rpartition(".")[2], any_text)
     make(folder, settings)
     flags = {"path": folder, "name": "null", "cache_dir": folder.with_name("cache")}
     return [f"--data.{key}={value}" for key, value in flags.items()]
