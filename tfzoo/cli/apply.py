@@ -24,6 +24,7 @@ def translate(arguments: list[str]) -> None:
     parser = _parser(
         "translate", "Translate texts, the lines of a file, or those of standard input."
     )
+    parser.add_argument("--truncate", action="store_true", help="cut texts too long for the model")
     parser.add_argument("--beam", type=int, help="beams; 1 decodes greedily")
     parser.add_argument("--length-penalty", type=float, help="above 0 favours longer translations")
     options = parser.parse_args(arguments)
@@ -37,10 +38,13 @@ def translate(arguments: list[str]) -> None:
     )
     lines = _texts(options)
     full = [line for line in lines if line.strip()]
-    found = iter(_with_progress(task.translate(full), len(full), "translating"))
+    found = iter(
+        _with_progress(task.translate(full, truncate=options.truncate), len(full), "translating")
+    )
     for line in lines:
-        # An empty line stays one, so that output and input go side by side.
-        print(next(found) if line.strip() else "", flush=True)
+        # An empty line stays one and a broken translation is joined: output and input go side by side.
+        print(" ".join(next(found).splitlines()) if line.strip() else "", flush=True)
+    _tell_truncated(task.truncated)
 
 
 def classify(arguments: list[str]) -> None:
@@ -48,6 +52,7 @@ def classify(arguments: list[str]) -> None:
     parser = _parser(
         "classify", "Classify texts or lines, or image files, by a checkpoint of either task."
     )
+    parser.add_argument("--truncate", action="store_true", help="cut texts too long for the model")
     parser.add_argument("--json", action="store_true", help="every class with its probability")
     options = parser.parse_args(arguments)
     from tfzoo.tasks.classification import Classification, ImageClassification
@@ -58,8 +63,13 @@ def classify(arguments: list[str]) -> None:
         inputs: list[Any] = [_image(name) for name in names]
     else:
         names = inputs = [line for line in _texts(options) if line.strip()]
+    results = (
+        task.classify(inputs)
+        if isinstance(task, ImageClassification)
+        else task.classify(inputs, truncate=options.truncate)
+    )
     for name, classes in zip(
-        names, _with_progress(task.classify(inputs), len(inputs), "classifying"), strict=True
+        names, _with_progress(results, len(inputs), "classifying"), strict=True
     ):
         if options.json:
             print(
@@ -68,6 +78,7 @@ def classify(arguments: list[str]) -> None:
         else:
             label, probability = next(iter(classes.items()))
             print(f"{label}\t{probability:.3f}\t{name}", flush=True)
+    _tell_truncated(task.truncated)
 
 
 def generate(arguments: list[str]) -> None:
@@ -97,6 +108,14 @@ def generate(arguments: list[str]) -> None:
         prompts, task.generate(prompts, options.max_new_tokens, strategy), strict=True
     ):
         print(prompt + text, flush=True)
+
+
+def _tell_truncated(count: int) -> None:
+    if count:
+        print(
+            f"{count} {'text was' if count == 1 else 'texts were'} cut to fit the model",
+            file=sys.stderr,
+        )
 
 
 def _parser(name: str, summary: str) -> Parser:

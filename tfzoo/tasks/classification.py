@@ -168,26 +168,29 @@ class TextClassification(Classification):
         found = super().predict_step(batch, index)
         return [{"text": t, **row} for t, row in zip(batch.text, found, strict=True)]
 
-    def encode(self, texts: Sequence[str]) -> tuple[Tensor, Layout, Tensor]:
-        """Tokens, layout and first tokens of texts, as `logits` takes them."""
-        tokenizer = self.facts.tokenizer
-        rows = [[tokenizer.cls, *ids] for ids in tokenizer.encode_batch(texts)]
-        tokens, layout = self.padded(rows, tokenizer.pad)
-        return tokens, layout, torch.arange(len(rows), device=self.device) * tokens.shape[1]
-
     @torch.inference_mode()
-    def classify(self, texts: Sequence[str], batch_size: int = 32) -> Iterator[dict[str, float]]:
-        """For each text its classes with their probabilities, likeliest first."""
+    def classify(
+        self, texts: Sequence[str], batch_size: int = 32, truncate: bool = False
+    ) -> Iterator[dict[str, float]]:
+        """For each text its classes with their probabilities, likeliest first.
+
+        A text too long for the model raises ValueError, or is cut and counted in `self.truncated`.
+        """
+        tokenizer = self.facts.tokenizer
         for start in range(0, len(texts), batch_size):
-            logits = self.network(*self.encode(texts[start : start + batch_size]))
-            yield from ranked(logits, self.facts.labels)
+            rows = tokenizer.encode_batch(texts[start : start + batch_size])
+            tokens, layout = self.padded(
+                [[tokenizer.cls, *row] for row in rows], tokenizer.pad, truncate=truncate
+            )
+            first = torch.arange(len(rows), device=self.device) * tokens.shape[1]
+            yield from ranked(self.network(tokens, layout, first), self.facts.labels)
 
     @torch.inference_mode()
     def pictures(self, batch: TextBatch) -> list[Picture]:
         """Each head of the last block: which tokens of the first text look at which."""
-        tokens, layout, first = self.encode(batch.text[:1])
+        tokens, layout = self.first_text(batch.tokens, batch.layout)
         with capture(self.network) as weights:
-            self.network(tokens, layout, first)
+            self.network(tokens, layout, torch.zeros(1, dtype=torch.long, device=self.device))
         pieces = [self.facts.tokenizer.token(i) for i in tokens[0].tolist()]
         last = list(weights.values())[-1][0].cpu().numpy()
         return [AttentionPicture("attention", last, pieces, pieces)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -76,6 +77,7 @@ class Task(LightningModule):
                 f"not {type(facts).__name__}: choose the DataModule of this task"
             )
         self.facts = facts
+        self.truncated = 0  # texts cut by `padded`
         self.settings = {k: asdict(v) if is_dataclass(v) else v for k, v in settings.items()}  # type: ignore[arg-type]
         self.optimizer = optimizer or (lambda groups: AdamW(groups, lr=1e-3))
         self.schedule = schedule or Constant()
@@ -100,20 +102,38 @@ class Task(LightningModule):
                 f"raise backbone.max_length, or cut with data.max_length {backbone.max_length} and data.truncate true"
             )
 
-    def padded(self, rows: list[list[int]], pad: int) -> tuple[Tensor, Layout]:
-        """Token lists as tensors on this device: (B, T) and their layout.
+    def padded(
+        self,
+        rows: Sequence[Sequence[int]],
+        pad: int,
+        ending: Sequence[int] = (),
+        truncate: bool = False,
+    ) -> tuple[Tensor, Layout]:
+        """Token lists, each with `ending` behind it, as tensors on this device: (B, T) and their layout.
 
-        Raises ValueError where one is longer than the model's positions.
+        Where one is longer than the model's positions, raises ValueError, or cuts it and counts it in
+        `self.truncated`.
         """
-        longest = max(map(len, rows))
         positions = self.settings["backbone"]["max_length"]
-        if longest > positions:
+        room = positions - len(ending)
+        longest = max(map(len, rows))
+        if longest > room and not truncate:
             raise ValueError(
-                f"a text of {longest} tokens is longer than the model's {positions} positions"
+                f"a text of {longest + len(ending)} tokens is longer than the model's {positions} positions; "
+                "--truncate cuts it"
             )
-        tokens = torch.tensor([row + [pad] * (longest - len(row)) for row in rows])
-        layout = Layout.padded(torch.tensor([len(row) for row in rows]), longest)
+        self.truncated += sum(len(row) > room for row in rows)
+        full = [[*row[:room], *ending] for row in rows]
+        longest = max(map(len, full))
+        tokens = torch.tensor([row + [pad] * (longest - len(row)) for row in full])
+        layout = Layout.padded(torch.tensor([len(row) for row in full]), longest)
         return tokens.to(self.device), layout.to(self.device)
+
+    @staticmethod
+    def first_text(tokens: Tensor, layout: Layout) -> tuple[Tensor, Layout]:
+        """The first sequence of a batch (B, T) alone: (1, T') and its layout."""
+        length = int((layout.segments[0] == 1).sum())
+        return tokens[:1, :length], Layout.full(1, length, tokens.device)
 
     def notes(self) -> dict[str, Any]:
         """What a reader of the run should know beside its metrics."""

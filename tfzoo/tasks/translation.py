@@ -145,21 +145,24 @@ class Translation(Task):
         )
         return [target.decode(best[0].tokens) for best in found]
 
-    def _source(self, texts: Sequence[str]) -> tuple[Tensor, Layout]:
-        rows = [[*ids, self.facts.source.eos] for ids in self.facts.source.encode_batch(texts)]
-        return self.padded(rows, self.facts.source.pad)
-
     @torch.inference_mode()
-    def translate(self, texts: Sequence[str], batch_size: int = 32) -> Iterator[str]:
-        """Translations of the texts, in their order. Raises ValueError for a text too long for the model."""
+    def translate(
+        self, texts: Sequence[str], batch_size: int = 32, truncate: bool = False
+    ) -> Iterator[str]:
+        """Translations of the texts, in their order.
+
+        A text too long for the model raises ValueError, or is cut and counted in `self.truncated`.
+        """
+        tokenizer = self.facts.source
         for start in range(0, len(texts), batch_size):
-            yield from self._decode(*self._source(texts[start : start + batch_size]), self.beam)
+            rows = tokenizer.encode_batch(texts[start : start + batch_size])
+            source, layout = self.padded(rows, tokenizer.pad, [tokenizer.eos], truncate)
+            yield from self._decode(source, layout, self.beam)
 
     @torch.inference_mode()
     def pictures(self, batch: TranslationBatch) -> list[Picture]:
         """Each head of the last encoder-decoder attention: which source words each translated word looks at."""
-        text = batch.source_text[0]
-        source, layout = self._source([text])
+        source, layout = self.first_text(batch.source, batch.source_layout)
         translation = self._decode(source, layout, Greedy())[0]
         target = self.facts.target
         ids = [target.bos, *target.encode(translation)]
