@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tfzoo.data.corpora import CORPORA
+from tfzoo.data.source import READERS
 from tfzoo.tracking.runs import run_holding
 
 
@@ -43,7 +44,7 @@ def prepared(arguments: list[str]) -> list[str]:
 
 
 def _data_paths(arguments: list[str]) -> list[str]:
-    changed = []
+    changed: list[str] = []
     previous = ""
     for argument in arguments:
         if argument.startswith("--data=") and _is_data(argument.removeprefix("--data=")):
@@ -56,8 +57,11 @@ def _data_paths(arguments: list[str]) -> list[str]:
 
 
 def _is_data(value: str) -> bool:
-    config = value.endswith((".yaml", ".yml"))
-    return value in CORPORA or (Path(value).exists() and not config)
+    """Whether this is a data set, be it that it is not there; else it is a class, or a config file."""
+    path = Path(value)
+    if path.suffix in (".yaml", ".yml"):
+        return False
+    return value in CORPORA or path.exists() or "/" in value or path.suffix in READERS
 
 
 def _value(arguments: list[str], option: str) -> str | None:

@@ -18,7 +18,8 @@ import tfzoo
 from tfzoo.baselines import ACCURACY, BASELINES, BLEU, CHRF, NATS, Figure, Metric
 from tfzoo.cli.apply import Parser
 from tfzoo.cli.comparison import COLUMNS, Comparison, markdown, notes, terminal
-from tfzoo.cli.mistakes import is_mistake, nearest, one_line
+from tfzoo.cli.complaints import nearest
+from tfzoo.cli.mistakes import is_mistake, one_line
 from tfzoo.cli.places import hardware, latest, program, short
 from tfzoo.tracking.runs import Run
 

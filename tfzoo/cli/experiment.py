@@ -6,17 +6,15 @@ checkpoints by default, and mistakes told in one line.
 
 from __future__ import annotations
 
-import inspect
 import json
-import logging
-import warnings
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
+from shutil import rmtree
 from typing import Any
 
 import yaml
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -25,7 +23,7 @@ import tfzoo.data
 import tfzoo.tasks
 import tfzoo.training
 from tfzoo.cli.arguments import prepared
-from tfzoo.backbone import TransformerConfig
+from tfzoo.cli.quiet import quieten
 from tfzoo.cli.report import tell_end, tell_start
 from tfzoo.data import TaskData
 from tfzoo.tasks import Task
@@ -33,7 +31,6 @@ from tfzoo.tracking.loggers import MetricsLogger, WandbLogger
 from tfzoo.tracking.runs import Run, new_run, run_holding
 from tfzoo.training.callbacks import Show
 from tfzoo.training.checkpoint import WholeCheckpointIO
-from tfzoo.training.optim import Schedule
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "logger": [
@@ -49,24 +46,27 @@ TRAINER_DEFAULTS: dict[str, Any] = {
 }
 
 
-def quieten() -> None:
-    """Hide notices of the libraries' own making that a user can do nothing about."""
-    warnings.filterwarnings("ignore", message=".*set_vital.*")
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    # Measuring writes no checkpoints, and does without the callback that wrote this one.
-    warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint.*")
-    notices = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    notices.addFilter(lambda record: "litlogger" not in record.getMessage())
+class Begin(SaveConfigCallback):
+    """Writes the whole config into the run's folder, as `tfzoo fit -c` reads it again, and says where that is.
 
+    Only when data, network and checkpoint turn out to be in order: what fails before leaves a folder as it was.
+    """
 
-class SaveConfig(SaveConfigCallback):
-    """Writes the whole config into the run's folder, as `tfzoo fit -c` reads it again."""
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Lightning would write now."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        if trainer.is_global_zero:
+            self.save_config(trainer, pl_module, "fit")
+        for logger in trainer.loggers:
+            logger.log_hyperparams(pl_module.notes())
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if stage == "fit":
-            path = Run(Path(trainer.default_root_dir)).config_file
-            self.parser.save(self.config, path, skip_none=False, overwrite=True, multifile=False)
+        run = Run(Path(trainer.default_root_dir))
+        self.parser.save(
+            self.config, run.config_file, skip_none=False, overwrite=True, multifile=False
+        )
+        tell_start(run)
 
 
 class ExperimentCLI(LightningCLI):
@@ -80,29 +80,40 @@ class ExperimentCLI(LightningCLI):
         for package in (tfzoo.data, tfzoo.tasks, tfzoo.training):
             for module in iter_modules(package.__path__):
                 import_module(f"{package.__name__}.{module.name}")
-        kinds = {name: {"exit_on_error": False} for name in self.subcommands()}
-        super().__init__(
-            Task,
-            TaskData,
-            save_config_callback=SaveConfig,
-            save_config_kwargs={"save_to_log_dir": False},
-            trainer_defaults=TRAINER_DEFAULTS,
-            seed_everything_default=1,
-            parser_kwargs={"prog": "tfzoo", "exit_on_error": False, **kinds},
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            args=prepared(arguments),
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-        )
+        # A shortened key would be taken for the one it begins, and a mistyped one is often that.
+        settings = {"exit_on_error": False, "allow_abbrev": False}
+        kinds = dict.fromkeys(self.subcommands(), settings)
+        try:
+            super().__init__(
+                Task,
+                TaskData,
+                save_config_callback=Begin,
+                save_config_kwargs={"save_to_log_dir": False},
+                trainer_defaults=TRAINER_DEFAULTS,
+                seed_everything_default=1,
+                parser_kwargs={"prog": "tfzoo", **settings, **kinds},
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                args=prepared(arguments),
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,
+            )
+        finally:
+            self._leave()
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
-            "--experiment", type=str | None, default=None, help="name of the run's folder under --runs"
+            "--experiment",
+            type=str | None,
+            default=None,
+            help="name of the run's folder under --runs",
         )
         parser.add_argument("--runs", type=str, default="runs", help="where all runs are kept")
         parser.add_argument(
-            "--run_id", type=str | None, default=None, help="name of this run; none: time and chance"
+            "--run_id",
+            type=str | None,
+            default=None,
+            help="name of this run; none: time and chance",
         )
         parser.link_arguments("data", "model.init_args.facts", _facts, apply_on="instantiate")
 
@@ -117,6 +128,10 @@ class ExperimentCLI(LightningCLI):
         settings = self._get(self.config_init, "trainer")
         settings["plugins"] = [*_listed(settings.get("plugins")), WholeCheckpointIO()]
         if self.subcommand != "fit":
+            if self._get(self.config, "ckpt_path") is None:
+                raise ValueError(
+                    f"{self.subcommand} needs --ckpt_path: without one there is only an untrained network"
+                )
             settings["logger"] = False
             return super().instantiate_trainer(enable_checkpointing=False, **kwargs)
         self.run = self._open_run()
@@ -134,6 +149,12 @@ class ExperimentCLI(LightningCLI):
             self._get(self.config, "experiment") or self._experiment(),
             self._get(self.config, "run_id"),
         )
+
+    @rank_zero_only
+    def _leave(self) -> None:
+        """Removes the folder of a run that did not begin."""
+        if self.run is not None and not self.run.config_file.exists():
+            rmtree(self.run.folder, ignore_errors=True)
 
     def _experiment(self) -> str:
         """The name of the first config file, or of the task where there is none."""
@@ -180,18 +201,13 @@ class ExperimentCLI(LightningCLI):
                 enable_version_counter=False,
             )
             callbacks = [*callbacks, best]
+        # First, so that they see the averaged weights before EMA puts the current ones back.
         for kind in (Show, LearningRateMonitor):
             if not any(isinstance(c, kind) for c in callbacks):
-                callbacks = [*callbacks, kind()]
+                callbacks = [kind(), *callbacks]
         if not self._get(self.config_init, "trainer")["logger"]:
             callbacks = [c for c in callbacks if not isinstance(c, LearningRateMonitor)]
         return callbacks
-
-    def before_fit(self) -> None:
-        assert self.run is not None
-        for logger in self.trainer.loggers:
-            logger.log_hyperparams(self.model.notes())
-        tell_start(self.run)
 
     def after_fit(self) -> None:
         assert self.run is not None
@@ -217,27 +233,12 @@ class ExperimentCLI(LightningCLI):
         run = self._measured_run()
         path = (run.folder if run else Path()) / "predictions.jsonl"
         with path.open("w", encoding="utf-8") as file:
-            for row in (row for batch in batches for row in batch):  # type: ignore[union-attr]
+            for row in (row for batch in batches for row in batch):
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
         print(f"predictions in {path}")
 
     def _measured_run(self) -> Run | None:
         return run_holding(self._get(self.config, "ckpt_path"))
-
-
-def known_words() -> set[str]:
-    """Every class and argument that an experiment's config may name, for suggestions after a mistyped one."""
-    from torch.optim import Optimizer
-
-    classes = {Trainer, TransformerConfig, MetricsLogger, WandbLogger, ModelCheckpoint}
-    for base in (Task, TaskData, Schedule, Optimizer, Callback):
-        classes |= _subclasses(base)
-    arguments = {name for kind in classes for name in inspect.signature(kind).parameters}
-    return arguments | {kind.__name__ for kind in classes} | {"experiment", "runs", "run_id"}
-
-
-def _subclasses(kind: type) -> set[type]:
-    return {kind}.union(*(_subclasses(child) for child in kind.__subclasses__()))
 
 
 def _facts(data: TaskData) -> Any:

@@ -23,11 +23,15 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "fit": Command("train an experiment: tfzoo fit -c experiments/...", "tfzoo.cli.experiment:fit"),
-    "validate": Command("measure a checkpoint on the validation split", "tfzoo.cli.experiment:validate"),
+    "validate": Command(
+        "measure a checkpoint on the validation split", "tfzoo.cli.experiment:validate"
+    ),
     "test": Command("measure a checkpoint on the test split", "tfzoo.cli.experiment:test"),
     "predict": Command("write predictions for the test split", "tfzoo.cli.experiment:predict"),
     "translate": Command("translate text with a checkpoint", "tfzoo.cli.apply:translate"),
-    "classify": Command("classify text or image files with a checkpoint", "tfzoo.cli.apply:classify"),
+    "classify": Command(
+        "classify text or image files with a checkpoint", "tfzoo.cli.apply:classify"
+    ),
     "generate": Command("go on with a text by a checkpoint", "tfzoo.cli.apply:generate"),
     "demo": Command("train and compare the four embedded experiments", "tfzoo.cli.demo:demo"),
 }
@@ -60,10 +64,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name == "--version":
         print(f"tfzoo {tfzoo.__version__}")
         return 0
-    from tfzoo.cli.mistakes import nearest, told_in_one_line
+    from tfzoo.cli.complaints import nearest
+    from tfzoo.cli.mistakes import told_in_one_line
 
     with told_in_one_line() as outcome:
         if name not in COMMANDS:
-            raise ValueError(f"no command {name!r}{nearest(name, COMMANDS)}; tfzoo --help lists them")
+            raise ValueError(
+                f"no command {name!r}{nearest(name, COMMANDS)}; tfzoo --help lists them"
+            )
         COMMANDS[name].load()(arguments[1:])
     return outcome.code

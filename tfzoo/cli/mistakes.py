@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import os
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+from tfzoo.cli.complaints import plain
 
 TRACEBACK = "TFZOO_TRACEBACK"
 """Environment variable: set to 1 to see where an error came from."""
@@ -47,7 +48,14 @@ def is_mistake(error: Exception) -> bool:
     names = {kind.__name__ for kind in type(error).__mro__}
     # Named, not imported: these come from packages that may not have been needed so far.
     return bool(
-        names & {"ValueError", "OSError", "MisconfigurationException", "ArgumentError", "DataFilesNotFoundError"}
+        names
+        & {
+            "ValueError",
+            "OSError",
+            "MisconfigurationException",
+            "ArgumentError",
+            "DataFilesNotFoundError",
+        }
     )
 
 
@@ -58,53 +66,6 @@ def one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.strerror.lower()}: {error.filename}"
     message = re.sub(r"^Call to compute_fn of link .*? failed: ", "", str(error), flags=re.S)
-    if "Parser key" in message or "Does not validate" in message:
-        message = innermost(message)
-    message = re.sub(r"\s+", " ", message).strip()
-    return (message + suggestion(message)) or type(error).__name__
-
-
-_SCAFFOLD = (
-    r"Does not validate against|Subtypes: |Errors:|Problem with given class_path|Given value|"
-    r"Expected a <class 'NoneType'>"
-)
-
-
-def innermost(message: str) -> str:
-    """What jsonargparse complains of at the bottom of its nested report, behind the path of keys that leads there."""
-    path: list[str] = []
-    complaints: list[str] = []
-    for line in message.splitlines():
-        text = line.strip().removeprefix("- ").strip()
-        if key := re.match(r'Parser key "([^"]+)":\s*(.*)', text):
-            path.append(key[1])
-            text = key[2]
-        if text and not re.match(_SCAFFOLD, text):
-            complaints.append(text)
-    # Alternatives of a union complain one after the other; the first is of the one that was meant.
-    where = f"{'.'.join(path)}: " if path else ""
-    return where + (complaints[0] if complaints else "is not valid")
-
-
-_UNKNOWN = (
-    r"unrecognized arguments: --([\w.+]+)",
-    r"Option '([\w.]+)' is not accepted",
-    r"Key '([\w.]+)' is not expected",
-    r"Expected a path but (\w[\w.]*) either not",
-    r"class_path '?([\w.]+)'?",
-)
-
-
-def suggestion(message: str) -> str:
-    """`, did you mean 'x'?` where the message names a key or class unknown to a command that has been loaded."""
-    experiment = sys.modules.get("tfzoo.cli.experiment")
-    for pattern in _UNKNOWN if experiment else ():
-        if found := re.search(pattern, message):
-            return nearest(found[1].rpartition(".")[2], experiment.known_words())  # type: ignore[union-attr]
-    return ""
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """`, did you mean 'x'?` where something known is close, else nothing."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f", did you mean {close[0]!r}?" if close else ""
+    if type(error).__name__ == "ArgumentError" or message.startswith("Does not validate"):
+        message = plain(message)
+    return re.sub(r"\s+", " ", message).strip() or type(error).__name__

@@ -1,0 +1,44 @@
+"""What libraries say unasked, and a user can do nothing about, is not shown."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+
+import datasets
+
+_WARNINGS = (
+    ".*set_vital.*",
+    ".*LeafSpec.*",
+    ".*does not have many workers.*",
+    # Measuring writes no checkpoints, and does without the callback that wrote this one.
+    ".*callbacks used to create the checkpoint.*",
+    # A short training logs at its validations.
+    ".*smaller than the logging interval.*",
+)
+_NOTICES = (
+    "Seed set to",
+    "GPU available",
+    "TPU available",
+    "`Trainer(val_check_interval",
+    "litlogger",
+)
+
+
+def quieten() -> None:
+    """Hide such notices; and the data's progress bars where nobody is watching."""
+    for message in _WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
+    for name in (
+        "fabric.utilities.seed",
+        "fabric.utilities.rank_zero",
+        "pytorch.utilities.rank_zero",
+    ):
+        logging.getLogger(f"lightning.{name}").addFilter(_is_worth_saying)
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+
+
+def _is_worth_saying(record: logging.LogRecord) -> bool:
+    return not any(notice in record.getMessage() for notice in _NOTICES)
