@@ -16,7 +16,6 @@ from tfzoo.backbone import TransformerConfig, capture
 from tfzoo.data.batching import ImageBatch, TextBatch
 from tfzoo.data.image_classification import ImageFacts
 from tfzoo.data.text_classification import TextFacts
-from tfzoo.layout import Layout
 from tfzoo.models import ImageClassifier, Pooling, TextClassifier
 from tfzoo.tasks.task import Loss, Row, Task
 from tfzoo.tracking.figures import AttentionPicture, PatchPicture, Picture

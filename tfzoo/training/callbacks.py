@@ -33,17 +33,31 @@ class Show(Callback):
         self.chance = random.Random(0)
 
     def on_validation_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        *_: Any,
     ) -> None:
-        self._collect(outputs, batch)
+        self._collect(outputs, batch, batch_idx, trainer.num_val_batches)
 
     def on_test_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        *_: Any,
     ) -> None:
-        self._collect(outputs, batch)
+        self._collect(outputs, batch, batch_idx, trainer.num_test_batches)
 
-    def _collect(self, outputs: Any, batch: Any) -> None:
-        if self.batch is None:
+    def _collect(self, outputs: Any, batch: Any, index: int, counts: Any) -> None:
+        # Batches come by length: in the middle ones are samples of a size to look at.
+        count = (counts if isinstance(counts, list) else [counts])[0]
+        if self.batch is None or (count != float("inf") and index == count // 2):
             self.batch = batch
         for row in outputs["rows"] if outputs else ():
             # Reservoir sampling (Vitter 1985): batches come by length, and the first rows would all be long ones.
