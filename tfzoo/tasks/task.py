@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, is_dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -184,12 +186,14 @@ class Task(LightningModule):
             raise ValueError(f"{path} was not written by tfzoo: it carries no task")
         carried = checkpoint["tfzoo"]
         module, _, name = carried["task"].rpartition(".")
-        try:
-            kind = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError):
+        # A file must not choose what is imported: beside our own tasks, only what the caller has imported.
+        if module.startswith("tfzoo.tasks.") and find_spec(module):
+            import_module(module)
+        kind = getattr(sys.modules.get(module), name, None)
+        if kind is None:
             raise ValueError(
-                f"{path} is of task {carried['task']}, which is not installed"
-            ) from None
+                f"{path} is of task {carried['task']}, which is not installed, or not imported"
+            )
         if not (isinstance(kind, type) and issubclass(kind, cls)):
             raise ValueError(f"{path} is of task {name}; this needs {cls.__name__}")
         settings = dict(carried["settings"])
