@@ -22,7 +22,14 @@ DATA, TASK, EXPERIMENT = (
     "tfzoo/tasks/rating.py",
     "experiments/rating/yelp.yaml",
 )
-NEEDED = ("tfzoo", "configs", "experiments", "tests/experiments", "pyproject.toml")
+NEEDED = (
+    "tfzoo",
+    "configs",
+    "experiments",
+    "tests/experiments",
+    "tests/small_sets.py",
+    "pyproject.toml",
+)
 SMALL = {"dim": 32, "depth": 2, "heads": 2, "hidden": 32, "dropout": 0, "max_length": 32}
 
 # One process for all commands: most of their time goes into importing.
