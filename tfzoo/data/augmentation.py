@@ -51,7 +51,7 @@ class Look:
 
     def __call__(self, picture: Picture) -> Tensor:
         picture = self.square(picture.convert("L" if self.channels == 1 else "RGB"))
-        return self.tensor(np.asarray(picture)[None])[0]
+        return self.tensor(np.array(picture)[None])[0]
 
     def square(self, picture: Picture) -> Picture:
         return Square(self.size)(picture)
@@ -116,7 +116,11 @@ class Augmentation:
 
 
 def _auto_augment(policy: str, look: Look) -> Callable[[Picture], Picture]:
-    from timm.data.auto_augment import auto_augment_transform, rand_augment_transform
+    from timm.data.auto_augment import (
+        augment_and_mix_transform,
+        auto_augment_transform,
+        rand_augment_transform,
+    )
 
     mean = tuple(round(255 * value) for value in look.mean)
     settings = {
@@ -124,7 +128,11 @@ def _auto_augment(policy: str, look: Look) -> Callable[[Picture], Picture]:
         "img_mean": mean if look.channels == 3 else mean[0],
         "magnitude_max": 9.99,  # at 10 timm asks for posterizing to 0 bits, which Pillow refuses
     }
-    make = rand_augment_transform if policy.startswith("rand") else auto_augment_transform
+    make = auto_augment_transform
+    if policy.startswith("rand"):
+        make = rand_augment_transform
+    elif policy.startswith("augmix"):
+        make = augment_and_mix_transform
     try:
         return make(policy, settings)
     except (AssertionError, KeyError, ValueError) as error:

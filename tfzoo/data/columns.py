@@ -7,15 +7,11 @@ from typing import Any
 
 from datasets import ClassLabel, Dataset, Features, Image, Translation
 
-from tfzoo.data.source import Rows
+from tfzoo.data.source import Rows, is_text
 
 TEXTS = ("text", "sentence", "sentence1", "premise", "question")
 IMAGES = ("image", "img")
 LABELS = ("label", "labels", "coarse_label")
-
-
-def is_text(feature: Any) -> bool:
-    return getattr(feature, "dtype", None) in ("string", "large_string")
 
 
 def is_image(feature: Any) -> bool:

@@ -68,7 +68,8 @@ class TaskData(LightningDataModule):
         streaming: read rows as they are needed, for sets that do not fit; needs max_length.
         shuffle_buffer: rows read and shuffled at a time when streaming, and rows from which
             vocabularies are learned.
-        workers: processes that prepare batches beside the training process.
+        workers: processes that prepare batches beside the training process; one at most for a
+            stream.
         cache_dir: where prepared data is kept, by default where `datasets` keeps it.
         seed: of all that is random in the data, augmentation included.
     """
@@ -200,19 +201,26 @@ class TaskData(LightningDataModule):
         self.facts  # noqa: B018
         # StatefulDataLoader calls a function that torch deprecates.
         warnings.filterwarnings("ignore", "'set_vital' is deprecated")
-        common = {
-            "num_workers": self.workers,
+        common: dict[str, Any] = {
             "pin_memory": torch.cuda.is_available(),
             "persistent_workers": self.workers > 0,
+            # Else each pass over a loader would draw from the chances of the training itself.
+            "generator": torch.Generator().manual_seed(self.seed),
         }
         if name not in self._splits:
             self._splits[name] = self.batches(self._encoded[name], name == "train", self.seed)
         split = self._splits[name]
         if isinstance(split, Stream):
             split.share = distributed_share()  # known here, unknown to worker processes
-            return StatefulDataLoader(split, batch_size=None, **common)
+            return StatefulDataLoader(
+                split, batch_size=None, num_workers=min(self.workers, 1), **common
+            )
         return StatefulDataLoader(
-            split.dataset, batch_sampler=split.sampler, collate_fn=split.collate, **common
+            split.dataset,
+            batch_sampler=split.sampler,
+            collate_fn=split.collate,
+            num_workers=self.workers,
+            **common,
         )
 
 

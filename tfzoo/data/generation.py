@@ -13,12 +13,12 @@ from datasets import Dataset
 
 from tfzoo.data.batching import IGNORE, LanguageBatch
 from tfzoo.data.budget import CountSampler
-from tfzoo.data.columns import column, is_text
+from tfzoo.data.columns import column
 from tfzoo.data.datamodule import TaskData, at_least
 from tfzoo.data.encoding import flat, lengths, tokenized, trained
 from tfzoo.data.facts import Facts
 from tfzoo.data.sampling import Draw
-from tfzoo.data.source import Rows
+from tfzoo.data.source import Rows, is_text
 from tfzoo.data.streaming import Split
 from tfzoo.data.tokenizer import Tokenizer
 from tfzoo.layout import Layout

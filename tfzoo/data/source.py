@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import datasets
 import numpy as np
-from datasets import Dataset, DatasetDict, IterableDataset
+from datasets import Dataset, DatasetDict, Image, IterableDataset
 
 from tfzoo.data import corpora
 from tfzoo.data.mistakes import explained, files
@@ -123,9 +123,10 @@ def _local(
 
 def _hold_out(rows: Dataset, fraction: float) -> tuple[Dataset, Dataset]:
     """Divide rows by the hash of their text (without any, of their place), equal ones together."""
-    columns = [
-        k for k, v in rows.features.items() if getattr(v, "dtype", "") in ("string", "large_string")
-    ]
+    features = rows.features
+    columns = [name for name in features if is_text(features[name])]
+    if any(isinstance(feature, Image) for feature in features.values()):
+        columns = []  # text beside images is their labels
     texts = zip(*(rows[column] for column in columns), strict=True) if columns else range(len(rows))
     hashes = np.array([_hash(text) for text in texts], np.uint64)
     held = hashes <= np.sort(hashes)[max(1, round(fraction * len(hashes))) - 1]
@@ -142,6 +143,10 @@ def _stream_out(rows: IterableDataset, fraction: float) -> tuple[IterableDataset
         return not held(_, place)
 
     return rows.filter(kept, with_indices=True), rows.filter(held, with_indices=True)
+
+
+def is_text(feature: Any) -> bool:
+    return getattr(feature, "dtype", None) in ("string", "large_string")
 
 
 def _hash(content: Any) -> int:

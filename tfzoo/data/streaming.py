@@ -16,7 +16,8 @@ from datasets import IterableDataset as Rows
 from tfzoo.data.batching import Batch
 from tfzoo.data.sampling import PlannedSampler
 
-Pool = tuple[dict[str, Any], list[dict[str, Any]]]  # the state of the rows before it, and its rows
+# The state of the rows before it (None at the start), and its rows.
+Pool = tuple[dict[str, Any] | None, list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -76,18 +77,16 @@ class _Pass(Iterator[Batch]):
 
     def _read(self) -> Iterator[Batch]:
         stream, skip = self.stream, self.taken
-        worker = torch.utils.data.get_worker_info()
-        if worker:  # threads of tokenizers do not survive a fork; without this it says so at length
+        if torch.utils.data.get_worker_info():
+            # Threads of tokenizers do not survive a fork; without this it says so at length.
             os.environ["TOKENIZERS_PARALLELISM"] = "false"
-        mine, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         for number, (state, rows) in enumerate(self._pools(), start=self.number):
             self.rows_state, self.number, self.taken = state, number, skip
-            if number % workers == mine:
-                split = stream.make(rows, stream.rows.features, self.epoch * 1_000_003 + number)
-                split.sampler.share = stream.share
-                for draws in islice(iter(split.sampler), skip, None):
-                    self.taken += 1
-                    yield split.collate(split.dataset.__getitems__(draws))
+            split = stream.make(rows, stream.rows.features, self.epoch * 1_000_003 + number)
+            split.sampler.share = stream.share
+            for draws in islice(iter(split.sampler), skip, None):
+                self.taken += 1
+                yield split.collate(split.dataset.__getitems__(draws))
             skip = 0
 
     def _pools(self) -> Iterator[Pool]:
@@ -95,10 +94,16 @@ class _Pass(Iterator[Batch]):
         rows = deepcopy(self.stream.rows)
         if self.rows_state is not None:
             rows.load_state_dict(self.rows_state)
-        source, held = iter(rows), None
+        # Not by iter(rows): in a worker process that would give a part of the rows.
+        source, after = rows.iter(self.stream.pool), self.rows_state
+        held: Pool | None = None
         while True:
-            state = deepcopy(rows.state_dict())
-            pool = list(islice(source, self.stream.pool))
+            state = after
+            columns: dict[str, list[Any]] = next(source, {})
+            pool = [
+                dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
+            ]
+            after = deepcopy(rows.state_dict())
             if held and len(pool) < self.stream.pool:
                 yield held[0], held[1] + pool
                 return

@@ -12,13 +12,13 @@ from datasets import Dataset
 
 from tfzoo.data.batching import TextBatch, lay, starts
 from tfzoo.data.bpe_dropout import Redrawn
-from tfzoo.data.columns import TEXTS, column, is_text, labelled
+from tfzoo.data.columns import TEXTS, column, labelled
 from tfzoo.data.datamodule import Fetched, Sample, TaskData, by_row
 from tfzoo.data.encoding import ids, lengths, tokenized, trained
 from tfzoo.data.facts import Facts
 from tfzoo.data.labels import class_names, class_numbers
 from tfzoo.data.limits import Limits
-from tfzoo.data.source import Rows
+from tfzoo.data.source import Rows, is_text
 from tfzoo.data.streaming import Split
 from tfzoo.data.tokenizer import Tokenizer
 

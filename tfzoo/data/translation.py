@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-from tfzoo.data import source as sources
 from tfzoo.data.batching import IGNORE, TranslationBatch, lay
 from tfzoo.data.bpe_dropout import Redrawn
-from tfzoo.data.columns import column, is_text, unnest
+from tfzoo.data.columns import column, unnest
 from tfzoo.data.datamodule import Fetched, Sample, TaskData, by_row
 from tfzoo.data.encoding import ids, lengths, tokenized, trained
 from tfzoo.data.facts import Facts
 from tfzoo.data.limits import Limits
+from tfzoo.data.source import Rows, is_text
 from tfzoo.data.streaming import Split
 from tfzoo.data.tokenizer import Tokenizer
 
@@ -83,7 +83,7 @@ class TranslationData(TaskData):
         if shared_vocabulary and self.kinds[0] != self.kinds[1]:
             raise ValueError("a shared vocabulary needs one tokenizer: leave target_tokenizer out")
 
-    def rows(self, rows: sources.Rows) -> sources.Rows:
+    def rows(self, rows: Rows) -> Rows:
         rows = unnest(rows)
         taken = tuple(name for name in self.asked if name is not None)
         source = column(rows.features, self.asked[0], (), is_text, "source", taken)
@@ -165,5 +165,5 @@ class _Pairs:
 
 
 def _mostly_han(texts: list[str]) -> bool:
-    letters = [letter for text in texts for letter in text if letter.isalpha()]
+    letters = [letter for text in texts for letter in text or "" if letter.isalpha()]
     return len(re.findall("[\u3400-\u9fff]", "".join(letters))) > len(letters) / 2
