@@ -254,7 +254,7 @@ class ImageClassification(Classification):
         # Mixup pairs each image with another of its batch: an odd one out stays as it is.
         if self.mix is None or not self.training or len(batch.labels) % 2:
             return super().loss(batch)
-        images, targets = self.mix(batch.images, batch.labels)
+        images, targets = self.mix(batch.images.clone(), batch.labels)  # it mixes in place
         return self.cross_entropy(self.network(images), targets)
 
     def row(self, batch: ImageBatch, index: int) -> np.ndarray:
