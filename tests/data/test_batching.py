@@ -39,7 +39,9 @@ def test_starts_points_at_every_first_token(rows):
 
 def batch() -> TextBatch:
     tokens, layout = lay([[[1, 2]], [[3, 4]]], 0)
-    return TextBatch(tokens, layout, torch.tensor([0, 2]), labels=torch.tensor([0, 1]), text=["a", "b"])
+    return TextBatch(
+        tokens, layout, torch.tensor([0, 2]), labels=torch.tensor([0, 1]), text=["a", "b"]
+    )
 
 
 def test_a_batch_moves_with_its_layout():

@@ -122,7 +122,7 @@ def test_text_that_is_not_utf8_is_named(form, tmp_path, cache):
     line = '{"text": "na\xefve"}\n' if form == "train.jsonl" else "na\xefve\n"
     (tmp_path / form).write_bytes((start + line * 9).encode("latin-1"))
     with pytest.raises(ValueError, match=rf"{form} is not UTF-8"):
-        GenerationData(str(tmp_path), context=4, cache_dir=cache).facts
+        _ = GenerationData(str(tmp_path), context=4, cache_dir=cache).facts
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_an_empty_split_is_named(streaming, write, cache):
     for split in ("train", "validation"):
         datasets.Dataset.from_list(ROWS).to_csv(Path(folder) / f"{split}.csv", index=False)
         (Path(folder) / f"{split}.jsonl").unlink()
-    with pytest.raises(ValueError, match="the test split of .* is empty"):
+    with pytest.raises(ValueError, match=r"the test split of .* is empty"):
         load(folder, cache, streaming=streaming)
 
 

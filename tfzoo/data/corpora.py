@@ -151,9 +151,10 @@ def script(markdown: str) -> str:
     )
     text = re.sub(r"^#.*$", "", text, flags=re.MULTILINE)
     # Directions stand between _ or *, sometimes over two lines, never over a blank one; some lack
-    # one of their marks.
-    text = re.sub(r"_+(?:(?!\n\n)[^_])*_+|\*(?:(?!\n\n)[^*])*\*", "", text)
-    text = re.sub(r"^[ ]*(\[[^\]\n]*\]?_?|_.*|.*_)[ ]*$|[_*]", "", text, flags=re.MULTILINE)
+    # one of their marks. A line of nothing else goes altogether, lest it part a speech in two.
+    text = re.sub(r"_+(?:(?!\n\n)[^_])*_+|\*(?:(?!\n\n)[^*])*\*", "\0", text)
+    text = re.sub(r"^ *(\[[^\]\n]*\]?_?|_.*|.*_) *$|[_*]", "\0", text, flags=re.MULTILINE)
+    text = re.sub(r"^[ \0]*\0[ \0]*\n|\0", "", text, flags=re.MULTILINE)
     lines = [line.strip() for line in text.split("\n")]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip("\n") + "\n"
 

@@ -21,7 +21,7 @@ from tfzoo.data.encoding import cache_folder
 from tfzoo.data.facts import Facts
 from tfzoo.data.mistakes import unreadable
 from tfzoo.data.sampling import Draw, distributed_share
-from tfzoo.data.streaming import Split, Stream
+from tfzoo.data.streaming import FetchedAhead, Split, Stream
 
 Sample = tuple[Draw, dict[str, Any]]
 
@@ -212,9 +212,8 @@ class TaskData(LightningDataModule):
         split = self._splits[name]
         if isinstance(split, Stream):
             split.share = distributed_share()  # known here, unknown to worker processes
-            return StatefulDataLoader(
-                split, batch_size=None, num_workers=min(self.workers, 1), **common
-            )
+            loader = StatefulDataLoader if self.trainer is None else FetchedAhead
+            return loader(split, batch_size=None, num_workers=min(self.workers, 1), **common)
         return StatefulDataLoader(
             split.dataset,
             batch_sampler=split.sampler,

@@ -135,10 +135,9 @@ class GenerationData(TaskData):
 
     def batches(self, encoded: _Stream, shuffle: bool, seed: int) -> Split:
         predicted = len(encoded.tokens) - 1
-        if shuffle:  # whole windows, one fewer than may fit: they begin anywhere in the first
-            count = max(1, (predicted - self.context + 1) // self.context)
-        else:
-            count = -(-predicted // self.context)
+        # In training whole windows, one fewer than may fit: they begin anywhere in the first.
+        whole = max(1, (predicted - self.context + 1) // self.context)
+        count = whole if shuffle else -(-predicted // self.context)
         sampler = CountSampler(count, self.batch_size, shuffle, seed)
         windows = Windows(encoded.tokens, encoded.begins, self.context, seed if shuffle else None)
         return Split(windows, sampler, _windows_batch)
@@ -149,7 +148,7 @@ def _ended(batch: dict[str, list[str | None]], column: str) -> dict[str, list[st
     return {column: [text if text.endswith("\n") else text + "\n" for text in texts]}
 
 
-Window = tuple[np.ndarray, np.ndarray, np.ndarray, int]  # tokens, labels, segments, context
+Window = tuple[np.ndarray, np.ndarray, np.ndarray]  # tokens, labels, segments
 
 
 class Windows(torch.utils.data.Dataset):
@@ -171,12 +170,8 @@ class Windows(torch.utils.data.Dataset):
         stop = min(start + self.context, len(self.tokens) - 1)
         places = np.arange(start, stop)
         segments = np.searchsorted(self.begins, places, side="right")
-        return (
-            self.tokens[start:stop],
-            self.tokens[start + 1 : stop + 1],
-            segments - segments[0] + 1,
-            self.context,
-        )
+        segments = segments - segments[0] + 1
+        return self.tokens[start:stop], self.tokens[start + 1 : stop + 1], segments
 
     def _shift(self, epoch: int) -> int:
         if self.seed is None:
@@ -191,7 +186,7 @@ def _windows_batch(windows: list[Window]) -> LanguageBatch:
     tokens = np.zeros((len(windows), width), np.int64)
     labels = np.full_like(tokens, IGNORE)
     segments = np.zeros_like(tokens)
-    for row, (inputs, nexts, parts, _) in enumerate(windows):
+    for row, (inputs, nexts, parts) in enumerate(windows):
         tokens[row, : len(inputs)] = inputs
         labels[row, : len(nexts)] = nexts
         segments[row, : len(parts)] = parts

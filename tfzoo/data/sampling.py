@@ -119,12 +119,12 @@ class _Epoch(Iterator[list[Draw]]):
         return {"epoch": epoch, "position": self.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self.position, self.epoch = state["position"], -1
-        self.sampler.epoch = state["epoch"]
-        if self.position >= len(self.sampler):  # a finished epoch: what follows is the next one
-            self.sampler.epoch += 1
-        else:
+        self.position, self.epoch, self.sampler.epoch = state["position"], -1, state["epoch"]
+        if self.position < len(self.sampler):
             self._begin()
+        else:  # saved after an epoch's last batch: what follows is the next epoch
+            self.position = 0
+            self.sampler.epoch += 1
 
     def _begin(self) -> None:
         self.epoch = self.sampler.epoch

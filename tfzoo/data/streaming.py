@@ -12,6 +12,7 @@ from typing import Any
 import torch.utils.data
 from datasets import Features
 from datasets import IterableDataset as Rows
+from torchdata.stateful_dataloader import StatefulDataLoader
 
 from tfzoo.data.batching import Batch
 from tfzoo.data.sampling import PlannedSampler
@@ -114,3 +115,28 @@ class _Pass(Iterator[Batch]):
                     yield state, pool
                 return
             held = state, pool
+
+
+class FetchedAhead(StatefulDataLoader):
+    """A stateful loader whose state is that before its latest batch.
+
+    Lightning fetches one batch ahead of training from a loader of unknown length, and saves the
+    loader's state as it is then: the batch in between would be lost to a resumed run.
+    """
+
+    _before: dict[str, Any] | None = None
+
+    def __iter__(self) -> Iterator[Batch]:
+        batches = super().__iter__()
+        while True:
+            before = super().state_dict()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                self._before = None
+                return
+            self._before = before
+            yield batch
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._before or super().state_dict()
