@@ -110,6 +110,7 @@ class TextClassification(Classification):
     facts: TextFacts
     network: TextClassifier
     columns = ("text", "label", "read as", "probability")
+    fixed = ("pooling",)
 
     def __init__(
         self,
@@ -214,6 +215,7 @@ class ImageClassification(Classification):
     facts: ImageFacts
     network: ImageClassifier
     columns = ("image", "label", "read as", "probability")
+    fixed = ("patch", "pooling")
 
     def __init__(
         self,

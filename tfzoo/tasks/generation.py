@@ -39,6 +39,7 @@ class Generation(Task):
     facts: LanguageFacts
     network: LanguageModel
     columns = ("prompt", "text")
+    fixed = ("tie",)
 
     def __init__(
         self,

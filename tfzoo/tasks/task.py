@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, is_dataclass
@@ -25,6 +26,9 @@ from tfzoo.training.optim import Constant, OptimizerFactory, Schedule, decay_gro
 
 Row = list[Any]
 """One row of a table of samples: text, numbers or image arrays."""
+
+FREE = {"dropout", "attention_dropout", "max_length"}
+"""What of a backbone may change when training goes on, as far as the weights allow it."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +61,15 @@ class Task(LightningModule):
 
     Class attributes: `facts_class`, the facts it needs; `columns`, the names of what the rows
     are made of that `validation_step` returns as {"rows": [...]};
-    `best`, the metric whose best checkpoint is kept.
+    `best`, the metric whose best checkpoint is kept; `fixed`, settings beside the backbone without which
+    weights mean nothing.
     """
 
     facts_class: ClassVar[type[Facts]]
     network: nn.Module
     columns: ClassVar[tuple[str, ...]] = ()
     best: ClassVar[tuple[str, Literal["min", "max"]]] = ("val/loss", "min")
+    fixed: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
@@ -162,15 +168,35 @@ class Task(LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        carried = checkpoint.get("tfzoo")
-        if carried is None:
-            raise ValueError("the checkpoint was not written by tfzoo: it carries no task")
+        carried = _carried(checkpoint)
         self.facts.check_same(self.facts_class.from_dict(carried["facts"]))
-        theirs, ours = _flat(carried["settings"]), _flat(self.settings)
-        for key in ours:
-            if key in theirs and theirs[key] != ours[key] and key.startswith("backbone."):
+        theirs, ours = (self._fixed(settings) for settings in (carried["settings"], self.settings))
+        for key in sorted(theirs.keys() & ours.keys()):
+            if theirs[key] != ours[key]:
                 raise ValueError(
-                    f"the checkpoint was trained with {key} {theirs[key]}, the config says {ours[key]}: "
+                    f"the checkpoint was trained with {key} {theirs[key]}, "
+                    f"the config says {ours[key]}: use the config.yaml of its run folder"
+                )
+        if "state_dict" in checkpoint:  # a sharded checkpoint brings its weights later
+            self._check_weights(checkpoint["state_dict"])
+
+    def _fixed(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """The settings without which weights mean nothing."""
+        backbone = settings.get("backbone", {})
+        return {f"backbone.{k}": v for k, v in backbone.items() if k not in FREE} | {
+            k: v for k, v in settings.items() if k in self.fixed
+        }
+
+    def _check_weights(self, weights: dict[str, Tensor]) -> None:
+        theirs, ours = (
+            {name: tuple(weight.shape) for name, weight in some.items()}
+            for some in (weights, self.state_dict())
+        )
+        for name in sorted(theirs.keys() | ours.keys()):
+            if theirs.get(name) != ours.get(name):
+                raise ValueError(
+                    f"the checkpoint's weights do not fit the config's network: {name} has the shape "
+                    f"{theirs.get(name, 'of nothing')} there and {ours.get(name, 'of nothing')} here; "
                     "use the config.yaml of its run folder"
                 )
 
@@ -182,12 +208,10 @@ class Task(LightningModule):
         ever built. Raises ValueError where the file is cut short, no checkpoint, or of another task.
         """
         checkpoint = read_checkpoint(path)
-        if "tfzoo" not in checkpoint:
-            raise ValueError(f"{path} was not written by tfzoo: it carries no task")
-        carried = checkpoint["tfzoo"]
+        carried = _carried(checkpoint)
         module, _, name = carried["task"].rpartition(".")
         # A file must not choose what is imported: beside our own tasks, only what the caller has imported.
-        if module.startswith("tfzoo.tasks.") and find_spec(module):
+        if re.fullmatch(r"tfzoo\.tasks\.\w+", module) and find_spec(module):
             import_module(module)
         kind = getattr(sys.modules.get(module), name, None)
         if kind is None:
@@ -196,19 +220,31 @@ class Task(LightningModule):
             )
         if not (isinstance(kind, type) and issubclass(kind, cls)):
             raise ValueError(f"{path} is of task {name}; this needs {cls.__name__}")
-        settings = dict(carried["settings"])
-        if isinstance(settings.get("backbone"), dict):
-            settings["backbone"] = TransformerConfig(**settings["backbone"])
-        task = kind(facts=kind.facts_class.from_dict(carried["facts"]), **settings)
-        task.load_state_dict(checkpoint["state_dict"])
-        return task.to(device).eval()
+        try:
+            settings = dict(carried["settings"])
+            if isinstance(settings.get("backbone"), dict):
+                settings["backbone"] = TransformerConfig(**settings["backbone"])
+            task = kind(facts=kind.facts_class.from_dict(carried["facts"]), **settings)
+            task._check_weights(checkpoint["state_dict"])
+            task.load_state_dict(checkpoint["state_dict"])
+        except Exception as error:  # whatever another version wrote, or somebody's editor
+            raise ValueError(
+                f"{path} was written by tfzoo {carried['version']} and cannot be used by "
+                f"{tfzoo.__version__}: {error}"
+            ) from error
+        try:
+            return task.to(device).eval()
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).partition("\n")[0]
+            raise ValueError(f"device {device!r} cannot be used: {reason}") from error
 
 
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
+def _carried(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """What `on_save_checkpoint` put in. Raises ValueError where it is not there."""
+    carried = checkpoint.get("tfzoo")
+    kinds = {"version": str, "task": str, "settings": dict, "facts": dict}
+    if not isinstance(carried, dict) or not all(
+        isinstance(carried.get(key), kind) for key, kind in kinds.items()
+    ):
+        raise ValueError("the checkpoint was not written by tfzoo: it carries no task")
+    return carried

@@ -42,6 +42,7 @@ class Translation(Task):
     network: Seq2Seq
     columns = ("source", "reference", "translation")
     best = ("val/chrf", "max")
+    fixed = ("tie",)
 
     def __init__(
         self,
