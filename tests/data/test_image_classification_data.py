@@ -89,11 +89,13 @@ def test_channels_and_statistics_may_be_given(grey, cache):
     assert data.facts.mean == (0.5, 0.5, 0.5)
 
 
-def test_a_broken_image_is_named(grey, cache):
-    file = Path(grey) / "train" / "dog" / "1.png"
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("name", ["cat/0.png", "dog/1.png"])
+def test_a_broken_image_is_named(grey, cache, name, streaming):
+    file = Path(grey) / "train" / name
     file.write_bytes(file.read_bytes()[:90])
-    with pytest.raises(ValueError, match=r"dog/1.png is missing, broken or no image"):
-        ImageClassificationData(grey, cache_dir=cache).train_dataloader()
+    with pytest.raises(ValueError, match=rf"{name} is missing, broken or no image"):
+        list(ImageClassificationData(grey, cache_dir=cache, streaming=streaming).train_dataloader())
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import datasets
 import numpy as np
@@ -25,6 +26,18 @@ def cache_folder(cache_dir: str | None) -> Path:
     return folder
 
 
+@contextmanager
+def written_whole(file: Path) -> Iterator[IO[bytes]]:
+    """Written aside and renamed: another process never sees half a file."""
+    aside = file.with_suffix(f".{os.getpid()}")
+    try:
+        with aside.open("wb") as opened:
+            yield opened
+        aside.replace(file)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
 def ids(column: str) -> str:
     """The column that holds the token ids of a column of text."""
     return f"{column}_ids"
@@ -42,10 +55,8 @@ def trained(
     file = cache / f"tokenizer-{key}.json"
     if not file.exists():
         tokenizer = Tokenizer.train(kind, _texts(rows, columns), vocab_size)
-        # Written aside and renamed: another process never sees half a file.
-        aside = file.with_suffix(f".{os.getpid()}")
-        aside.write_text(tokenizer.to_json(), encoding="utf-8")
-        aside.replace(file)
+        with written_whole(file) as aside:
+            aside.write(tokenizer.to_json().encode())
     return Tokenizer.from_json(file.read_text(encoding="utf-8"))
 
 

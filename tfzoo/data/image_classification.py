@@ -121,7 +121,8 @@ class ImageClassificationData(TaskData):
 
     def encode(self, rows: Dataset, split: str, cache: Path | None) -> _Encoded:
         labels = class_numbers(rows, str(self.label), self.names, split)
-        return _Encoded(Images(rows, str(self.image), split, self.channels or 3), labels)
+        images = Images(rows, str(self.image), split, self.channels or 3, cache)
+        return _Encoded(images, labels)
 
     def describe(self, encoded: dict[str, _Encoded]) -> ImageFacts:
         look = self.look()

@@ -6,18 +6,21 @@ import io
 import random
 from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.utils.data
 from datasets import Dataset
+from datasets.fingerprint import Hasher
 from datasets.utils import tqdm
 from PIL import Image as Pictures
 from PIL.Image import Image as Picture
 
 from tfzoo.data.augmentation import Look, Random
 from tfzoo.data.batching import ImageBatch
+from tfzoo.data.encoding import VERSION, written_whole
 from tfzoo.data.sampling import Draw
 
 MEMORY = 1 << 30  # bytes of decoded images that are kept
@@ -26,10 +29,16 @@ SAMPLED = 10_000  # images from which mean and standard deviation are computed
 
 
 class Images:
-    """The images of a split, as PIL images of 1 (grey) or 3 (colour) channels."""
+    """The images of a split, as PIL images of 1 (grey) or 3 (colour) channels.
 
-    def __init__(self, rows: Dataset, column: str, split: str, channels: int) -> None:
+    cache: a folder in which decoded images are kept from run to run, or None.
+    """
+
+    def __init__(
+        self, rows: Dataset, column: str, split: str, channels: int, cache: Path | None = None
+    ) -> None:
         self.rows, self.column, self.split, self.channels = rows, column, split, channels
+        self.cache = cache
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -46,6 +55,19 @@ class Images:
     @cached_property
     def kept(self) -> np.ndarray | None:
         """(N, H, W) or (N, H, W, 3) bytes, if all images have one size and fit into memory."""
+        if self.cache is None:
+            return self._all_decoded()
+        key = Hasher.hash([VERSION, self.rows._fingerprint, self.column, self.channels])
+        file = self.cache / f"images-{key}.npy"
+        if not file.exists():
+            kept = self._all_decoded()
+            if kept is None:
+                return None
+            with written_whole(file) as aside:
+                np.save(aside, kept)
+        return np.load(file, mmap_mode="r")
+
+    def _all_decoded(self) -> np.ndarray | None:
         first = np.asarray(self._decoded(0))
         if first.nbytes * len(self) > MEMORY:
             return None
