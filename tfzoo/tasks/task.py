@@ -23,6 +23,7 @@ from tfzoo.layout import Layout
 from tfzoo.tracking.figures import Picture
 from tfzoo.training.checkpoint import read_checkpoint
 from tfzoo.training.optim import Constant, OptimizerFactory, Schedule, decay_groups, scheduled
+from tfzoo.training.sharding import shard
 
 Row = list[Any]
 """One row of a table of samples: text, numbers or image arrays."""
@@ -154,6 +155,11 @@ class Task(LightningModule):
     def samples(self) -> list[Row]:
         """Rows to show that come from no batch, as generated text does."""
         return []
+
+    def configure_model(self) -> None:
+        """Shares the network out where the strategy has a mesh of devices (FSDP2)."""
+        if self.device_mesh is not None:
+            shard(self.network, self.device_mesh["data_parallel"])
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(decay_groups(self))

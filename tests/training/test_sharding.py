@@ -1,0 +1,85 @@
+"""A network shared out over two processes learns what a whole one does from both their batches."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.device_mesh import init_device_mesh
+from torch.optim import SGD, Optimizer
+
+from tfzoo.backbone import TransformerConfig
+from tfzoo.layout import Layout
+from tfzoo.models import LanguageModel
+from tfzoo.training.sharding import shard
+
+ROWS = torch.randint(20, (4, 9), generator=torch.Generator().manual_seed(1))
+
+
+def network() -> LanguageModel:
+    torch.manual_seed(0)
+    return LanguageModel(TransformerConfig(dim=32, depth=2, heads=2, dropout=0.0), vocabulary=20)
+
+
+def learn(model: LanguageModel, rows: Tensor, optimizer: Optimizer) -> None:
+    tokens, labels = rows[:, :-1], rows[:, 1:]
+    logits = model(tokens, Layout.full(*tokens.shape))
+    F.cross_entropy(logits.flatten(0, 1), labels.flatten()).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+@torch.no_grad()
+def decode(model: LanguageModel, rows: Tensor, count: int) -> None:
+    model(rows, Layout.full(*rows.shape))  # as a validation step begins
+    steps = model.steps(Layout.full(len(rows), 1))
+    for place in range(count):
+        steps(rows[:, place : place + 1])
+
+
+def process(rank: int, meeting: str, result: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+    model, rows = network(), ROWS.chunk(2)[rank]
+    for _ in range(2):
+        shard(model, init_device_mesh("cpu", (2,)))
+    optimizer = SGD(model.parameters(), lr=0.1)
+    for _ in range(2):
+        learn(model, rows, optimizer)
+        decode(model, rows, count=3 * rank)
+        weights = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))
+    if rank == 0:
+        torch.save(weights, result)
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_that_share_a_network_learn_what_one_does(tmp_path: Path) -> None:
+    meeting, result = str(tmp_path / "meeting"), str(tmp_path / "weights.pt")
+    ranks = [
+        subprocess.Popen([sys.executable, __file__, str(rank), meeting, result]) for rank in (0, 1)
+    ]
+    try:
+        # They also decode, for unequal numbers of steps: neither may wait for the other then.
+        assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
+    finally:
+        for rank in ranks:
+            rank.kill()
+    model = network()
+    optimizer = SGD(model.parameters(), lr=0.1)
+    for _ in range(2):
+        learn(model, ROWS, optimizer)
+    shared = torch.load(result, weights_only=True)
+    assert shared.keys() == model.state_dict().keys()
+    for name, weight in model.state_dict().items():
+        torch.testing.assert_close(shared[name], weight)
+
+
+if __name__ == "__main__":
+    process(int(sys.argv[1]), *sys.argv[2:])
