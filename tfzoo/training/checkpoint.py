@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -32,16 +33,18 @@ class WholeCheckpointIO(TorchCheckpointIO):
                 os.fsync(file.fileno())
             partial.replace(target)
         except (OSError, RuntimeError) as error:
-            # torch's writer reports a full disk as a RuntimeError about its zip archive.
-            if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):
+            # torch's writer speaks of its zip archive in a RuntimeError, on top of what the disk said.
+            disk = error if isinstance(error, OSError) else error.__context__
+            if not isinstance(disk, OSError) and "inline_container" not in str(error):
                 raise
-            reason = getattr(error, "strerror", None) or "the disk is full or went away"
+            reason = getattr(disk, "strerror", None) or "the disk is full or went away"
             raise OSError(
                 f"cannot save the checkpoint {target}: {reason}; "
                 + ("the previous one is kept" if target.exists() else "nothing was written")
             ) from error
         finally:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):  # a folder that cannot be had cannot be tidied either
+                partial.unlink(missing_ok=True)
 
     def load_checkpoint(
         self, path: str | os.PathLike, map_location: Any = None, weights_only: bool | None = None
