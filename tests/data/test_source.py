@@ -162,3 +162,20 @@ def test_a_saved_set_with_an_empty_split_is_named(tmp_path, cache):
     datasets.DatasetDict({"train": rows, "test": rows.select([])}).save_to_disk(tmp_path)
     with pytest.raises(ValueError, match="cannot be read"):
         load(tmp_path, cache)
+
+
+def test_a_hub_set_that_is_a_program_is_read_from_its_tables(tmp_path, monkeypatch) -> None:
+    asked = []
+
+    def load_dataset(path, name=None, *, data_dir=None, revision=None, **_):
+        asked.append((path, name, data_dir, revision))
+        if revision is None:
+            raise RuntimeError("Dataset scripts are no longer supported, but found trec.py")
+        return datasets.DatasetDict({"train": datasets.Dataset.from_list(ROWS)})
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    assert len(load("someone/set", tmp_path)["train"]) == 36
+    assert asked == [
+        ("someone/set", None, None, None),
+        ("someone/set", None, None, "refs/convert/parquet"),
+    ]

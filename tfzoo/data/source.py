@@ -93,8 +93,18 @@ def _found(
         return dict(_local(local, name, streaming, cache_dir, whole_files))
     if path.startswith((".", "/", "~")) or path.count("/") > 1 or local.suffix in READERS:
         raise FileNotFoundError(f"there is no file or folder {path}")
-    # No trust_remote_code: `datasets` runs no code of a set, and nothing here may ask it to.
-    return dict(datasets.load_dataset(path, name, streaming=streaming, cache_dir=cache_dir))
+    return dict(_hub(path, name, streaming=streaming, cache_dir=cache_dir))
+
+
+def _hub(path: str, name: str | None, **common: Any) -> Any:
+    """A set on the hub; one that is a program is never run, but read from the tables the hub has made of it."""
+    try:
+        # No trust_remote_code: `datasets` runs no code of a set, and nothing here may ask it to.
+        return datasets.load_dataset(path, name, **common)
+    except RuntimeError as error:
+        if "scripts are no longer supported" not in str(error):
+            raise
+        return datasets.load_dataset(path, data_dir=name, revision="refs/convert/parquet", **common)
 
 
 def _local(
