@@ -29,7 +29,7 @@ from tfzoo.data import TaskData
 from tfzoo.tasks import Task
 from tfzoo.tracking.loggers import MetricsLogger, WandbLogger
 from tfzoo.tracking.runs import Run, new_run, run_holding
-from tfzoo.training.callbacks import Show
+from tfzoo.training.callbacks import Last, Show
 from tfzoo.training.checkpoint import WholeCheckpointIO
 
 TRAINER_DEFAULTS: dict[str, Any] = {
@@ -63,9 +63,10 @@ class Begin(SaveConfigCallback):
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         run = Run(Path(trainer.default_root_dir))
-        self.parser.save(
-            self.config, run.config_file, skip_none=False, overwrite=True, multifile=False
-        )
+        config = self.config.clone()
+        # Who trains by this config again means a new run of the same name.
+        config["experiment"], config["run_id"], config["ckpt_path"] = run.experiment, None, None
+        self.parser.save(config, run.config_file, skip_none=False, overwrite=True, multifile=False)
         tell_start(run)
 
 
@@ -197,10 +198,9 @@ class ExperimentCLI(LightningCLI):
                 filename="best",
                 monitor=metric,
                 mode=mode,
-                save_last=True,
                 enable_version_counter=False,
             )
-            callbacks = [*callbacks, best]
+            callbacks = [*callbacks, best, Last(run.checkpoints)]
         # First, so that they see the averaged weights before EMA puts the current ones back.
         for kind in (Show, LearningRateMonitor):
             if not any(isinstance(c, kind) for c in callbacks):

@@ -14,6 +14,11 @@ _WARNINGS = (
     ".*does not have many workers.*",
     # Measuring writes no checkpoints, and does without the callback that wrote this one.
     ".*callbacks used to create the checkpoint.*",
+    # A run that goes on has checkpoints already.
+    ".*Checkpoint directory .* exists and is not empty.*",
+    # Ours return every sample once, and evaluation is no sharding.
+    ".*using a custom batch sampler.*",
+    ".*WeightAveraging callback with a model that overrides.*",
     # A short training logs at its validations.
     ".*smaller than the logging interval.*",
 )

@@ -6,7 +6,7 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from tfzoo.tracking.runs import Run
+from tfzoo.tracking.runs import Run, newest_checkpoint
 
 
 @rank_zero_only
@@ -19,14 +19,10 @@ def tell_end(run: Run, trainer: Trainer) -> None:
     """Best metric, where the checkpoint is, how to look at it, how to go on."""
     lines = []
     for callback in trainer.checkpoint_callbacks:
-        if not isinstance(callback, ModelCheckpoint):
-            continue
-        if callback.best_model_score is not None:
+        if isinstance(callback, ModelCheckpoint) and callback.best_model_score is not None:
             lines.append(f"best {callback.monitor} {float(callback.best_model_score):.4f}")
-        if callback.best_model_path:
             lines.append(f"checkpoint {callback.best_model_path}")
-        if callback.last_model_path:
-            lines.append(
-                f"go on with tfzoo fit -c {run.config_file} --ckpt_path {callback.last_model_path}"
-            )
+    last = newest_checkpoint(run)
+    if last is not None:
+        lines.append(f"go on with tfzoo fit -c {run.config_file} --ckpt_path {last}")
     print("\n".join([*lines, f"metrics, samples and pictures in {run.folder}"]), flush=True)

@@ -64,5 +64,6 @@ class PatchEmbedding(nn.Module):
                 f"images must be {self.channels} x {self.size} x {self.size}, "
                 f"not {' x '.join(map(str, images.shape[1:]))}"
             )
-        patches = self.project(images).flatten(2).transpose(1, 2)
+        # Pixels come in full precision, whatever the weights have.
+        patches = self.project(images.type_as(self.project.weight)).flatten(2).transpose(1, 2)
         return torch.cat([self.class_token.expand(len(images), 1, -1), patches], dim=1)

@@ -1,4 +1,4 @@
-"""What a run shows while it trains: samples a person can judge, and what attention looks at."""
+"""What a run shows while it trains, samples and pictures of attention, and what it keeps."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from tfzoo.tracking.figures import ImageGrid, save
 from tfzoo.tracking.loggers import log_figure, log_table
@@ -92,3 +93,20 @@ class Show(Callback):
             path = folder / f"{picture.name}-step{step:06d}.png"
             save(picture.draw(), path)
             log_figure(trainer.loggers, picture.name, path, step)
+
+
+class Last(ModelCheckpoint):
+    """The state of training after every validation and at the end, to go on from: last.ckpt.
+
+    Lightning's `save_last` waits for a metric to get better.
+
+    Args:
+        dirpath: the run's folder of checkpoints.
+    """
+
+    def __init__(self, dirpath: str | Path) -> None:
+        super().__init__(dirpath, filename="last", enable_version_counter=False)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self._should_skip_saving_checkpoint(trainer):
+            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
