@@ -1,3 +1,85 @@
-"""Before anything imports lightning, which needs the operators that tfzoo declares for torchvision."""
+"""Small experiments, written and trained once a session, for tests of whatever comes after.
+
+The import of tfzoo comes first: lightning needs the operators that it declares for torchvision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
 
 import tfzoo  # noqa: F401
+
+BACKBONE = {"dim": 32, "depth": 2, "heads": 2, "hidden": 64, "dropout": 0.0, "max_length": 64}
+SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "Translation": ({"max_extra_tokens": 4}, {"tokenizer": "characters"}),
+    "TextClassification": ({}, {"tokenizer": "characters"}),
+    "ImageClassification": ({"patch": 14}, {}),
+    "Generation": ({"sample_tokens": 8}, {"context": 32, "batch_size": 4}),
+}
+"""Of each task, what the model and what the data are told beside the usual."""
+
+
+@pytest.fixture(scope="session")
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The file of a small experiment of a task, with its set beside it: `experiment("Translation")`."""
+    from small_sets import SMALL_SETS
+
+    home = tmp_path_factory.mktemp("experiments")
+
+    @cache
+    def written(task: str) -> Path:
+        model, data = SETTINGS[task]
+        folder = home / task / "data"
+        folder.mkdir(parents=True)
+        SMALL_SETS[f"{task}Data"](folder, {"context": 32})
+        config = {
+            "model": {
+                "class_path": task,
+                "init_args": {
+                    "backbone": BACKBONE,
+                    "schedule": {"class_path": "Linear", "init_args": {"warmup": 1}},
+                    **model,
+                },
+            },
+            "data": {
+                "class_path": f"{task}Data",
+                "init_args": {"path": str(folder), "cache_dir": str(home / "cache"), **data},
+            },
+            "trainer": {
+                "accelerator": "cpu",
+                "max_steps": 2,
+                "val_check_interval": 1,
+                "check_val_every_n_epoch": None,
+                "enable_progress_bar": False,
+                "logger": {"class_path": "tfzoo.tracking.loggers.MetricsLogger"},
+            },
+        }
+        file = home / task / f"{task.lower()}.yaml"
+        file.write_text(yaml.safe_dump(config), encoding="utf-8")
+        return file
+
+    return written
+
+
+@pytest.fixture(scope="session")
+def trained(
+    experiment: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """The folder of a run of that experiment, two steps long; not to be written into."""
+    from tfzoo.cli import main
+
+    runs = tmp_path_factory.mktemp("runs")
+
+    @cache
+    def run(task: str) -> Path:
+        assert main(["fit", "-c", str(experiment(task)), "--runs", str(runs)]) == 0
+        (folder,) = (runs / task.lower()).iterdir()
+        return folder
+
+    return run

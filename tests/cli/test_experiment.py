@@ -1,0 +1,311 @@
+"""What `tfzoo fit` leaves, how a run goes on, and how checkpoints are measured."""
+
+import csv
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import wandb
+import yaml
+
+from tfzoo.cli import main
+from tfzoo.tasks import Task, Translation
+from tfzoo.training.checkpoint import read_checkpoint
+
+TASKS = ["Translation", "TextClassification", "ImageClassification", "Generation"]
+QUIET = "--trainer.logger=tfzoo.tracking.loggers.MetricsLogger"
+
+
+def fit(config: Path, runs: Path, *flags: str) -> Path:
+    """Train, and find the new run's folder."""
+    before = set(runs.glob("*/*"))
+    assert main(["fit", "-c", str(config), f"--runs={runs}", *flags]) == 0
+    (run,) = set(runs.glob("*/*")) - before
+    return run
+
+
+def metrics(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def config_of(run: Path) -> dict:
+    return yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_run_leaves_all_in_its_folder(task, trained):
+    run = trained(task)
+    names = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    assert {"config.yaml", "metrics.csv", "checkpoints/best.ckpt", "checkpoints/last.ckpt"} <= names
+    assert not any(".partial" in name for name in names)
+    picture = "alignment" if task == "Translation" else "attention"
+    assert f"figures/{picture}-step000002.png" in names
+    assert ("figures/samples-step000002.md" in names) == (task != "ImageClassification")
+    rows = metrics(run)
+    logged = {key for row in rows for key, value in row.items() if value}
+    best = read_checkpoint(run / "checkpoints/best.ckpt")
+    assert {
+        "step",
+        "epoch",
+        "val/loss",
+        type(Task.from_checkpoint(run / "checkpoints/best.ckpt")).best[0],
+    } <= logged
+    assert best["global_step"] in (1, 2)
+    assert read_checkpoint(run / "checkpoints/last.ckpt")["global_step"] == 2
+
+
+@pytest.mark.slow
+def test_weights_and_biases_have_all_of_it(experiment, tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run = fit(experiment("ImageClassification"), tmp_path / "runs", "--trainer.logger=true")
+    assert metrics(run)
+    wandb.finish()
+    (offline,) = (run / "wandb").glob("offline-run-*")
+    (file,) = offline.glob("run-*.wandb")
+    content = file.read_bytes()
+    # The config as it is nested, in the run itself.
+    assert b"max_length" in content
+    assert list(offline.glob("files/media/images/*.png"))
+    assert config_of(run)["trainer"]["logger"] is True
+
+
+def test_its_config_gives_the_same_training_again(trained, tmp_path):
+    run = trained("TextClassification")
+    again = fit(run / "config.yaml", tmp_path)
+    # Of the same name, in a folder of its own.
+    assert again.parent.name == run.parent.name
+    assert again.name != run.name
+    assert config_of(again) == config_of(run) | {"runs": str(tmp_path)}
+    ours, theirs = (
+        read_checkpoint(r / "checkpoints/last.ckpt")["state_dict"] for r in (run, again)
+    )
+    for name, weight in ours.items():
+        assert torch.equal(weight, theirs[name]), name
+
+
+def test_a_config_says_nothing_of_what_was_for_once(experiment, tmp_path):
+    run = fit(experiment("TextClassification"), tmp_path, "--run_id=first", "--experiment=mine")
+    assert run == tmp_path / "mine" / "first"
+    config = config_of(run)
+    assert (config["experiment"], config["run_id"], config["ckpt_path"]) == ("mine", None, None)
+    last = run / "checkpoints/last.ckpt"
+    assert (
+        main(
+            ["fit", "-c", str(run / "config.yaml"), f"--ckpt_path={last}", "--trainer.max_steps=3"]
+        )
+        == 0
+    )
+    assert config_of(run)["ckpt_path"] is None
+
+
+def test_a_resumed_run_goes_on_in_its_folder_and_flags_win(trained, tmp_path):
+    run = tmp_path / "runs" / "textclassification" / "1"
+    shutil.copytree(trained("TextClassification"), run)
+    before = metrics(run)
+    flags = [
+        "--trainer.max_steps=4",
+        "--model.backbone.dropout=0.25",
+        "--model.label_smoothing=0.2",
+    ]
+    last = run / "checkpoints/last.ckpt"
+    arguments = ["fit", "-c", str(run / "config.yaml"), f"--ckpt_path={last}", *flags]
+    assert main([*arguments, f"--runs={tmp_path / 'elsewhere'}"]) == 0
+    assert not (tmp_path / "elsewhere").exists()
+    checkpoint = read_checkpoint(last)
+    assert checkpoint["global_step"] == 4
+    task = Task.from_checkpoint(last)
+    assert (task.network.config.dropout, task.settings["label_smoothing"]) == (0.25, 0.2)
+    settings = config_of(run)
+    assert settings["trainer"]["max_steps"] == 4
+    assert settings["model"]["init_args"]["label_smoothing"] == 0.2
+    # What was logged stays, and more comes after it.
+    rows = metrics(run)
+    assert [row["step"] for row in rows[: len(before)]] == [row["step"] for row in before]
+    steps = [int(row["step"]) for row in rows if row["val/loss"]]
+    assert steps == [0, 1, 2, 3]
+
+
+@pytest.mark.slow
+def test_a_training_that_is_resumed_equals_one_that_was_not(experiment, tmp_path):
+    config = experiment("TextClassification")
+    # A falling rate must know of both halves; the sets' four batches come in a random order.
+    flags = ["--model.schedule.total=6", "--data.batch_tokens=64", "--trainer.val_check_interval=3"]
+    whole = fit(config, tmp_path, *flags, "--trainer.max_steps=6", "--run_id=whole")
+    half = fit(config, tmp_path, *flags, "--trainer.max_steps=3", "--run_id=half")
+    last = half / "checkpoints/last.ckpt"
+    again = ["fit", "-c", str(half / "config.yaml"), f"--ckpt_path={last}", "--trainer.max_steps=6"]
+    assert main(again) == 0
+    ours, theirs = (read_checkpoint(run / "checkpoints/last.ckpt") for run in (whole, half))
+    assert ours["global_step"] == theirs["global_step"] == 6
+    assert ours["lr_schedulers"] == theirs["lr_schedulers"]
+    for name, weight in ours["state_dict"].items():
+        assert torch.equal(weight, theirs["state_dict"][name]), name
+    step = {
+        run: [row["val/loss"] for row in metrics(run) if row["val/loss"]] for run in (whole, half)
+    }
+    assert step[whole] == step[half]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_checkpoint_is_measured_with_its_runs_config(task, trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = Path(shutil.copytree(trained(task), tmp_path / "runs/x/1"))
+    checkpoint = str(run / "checkpoints/best.ckpt")
+    assert main(["test", "--ckpt_path", checkpoint]) == 0
+    assert main(["validate", "--ckpt_path", checkpoint]) == 0
+    assert main(["predict", "--ckpt_path", checkpoint]) == 0
+    measured = json.loads((run / "test.json").read_text())
+    assert measured["test/loss"] > 0
+    # Validation as in training, to the last digit.
+    step = read_checkpoint(checkpoint)["global_step"]
+    logged = [row for row in metrics(run) if row["val/loss"] and int(row["step"]) == step - 1]
+    found = json.loads((run / "validation.json").read_text())
+    for name, value in found.items():
+        assert value == pytest.approx(float(logged[0][name]), rel=1e-5), name
+    predictions = [
+        json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()
+    ]
+    assert len(predictions) == {"ImageClassification": 4, "Generation": 21}.get(task, 8)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["runs"]
+
+
+def test_measuring_changes_nothing_of_the_run(trained):
+    run = trained("TextClassification")
+    before = {
+        p: p.stat().st_mtime_ns for p in run.rglob("*") if p.suffix in (".ckpt", ".yaml", ".csv")
+    }
+    assert main(["validate", "--ckpt_path", str(run / "checkpoints/best.ckpt")]) == 0
+    assert before == {p: p.stat().st_mtime_ns for p in before}
+    (run / "validation.json").unlink()
+
+
+EMA = json.dumps([{"class_path": "EMAWeightAveraging", "init_args": {"decay": 0.5}}])
+
+
+def test_averaged_weights_are_those_of_the_checkpoint(experiment, tmp_path):
+    flags = [f"--trainer.callbacks={EMA}", "--trainer.max_steps=3"]
+    run = fit(experiment("Translation"), tmp_path, *flags)
+    last = run / "checkpoints/last.ckpt"
+    checkpoint = read_checkpoint(last)
+    averaged, current = checkpoint["state_dict"], checkpoint["current_model_state"]
+    assert averaged.keys() == current.keys()
+    assert not all(torch.equal(averaged[name], current[name]) for name in averaged)
+    task = Translation.from_checkpoint(last)
+    for name, weight in task.state_dict().items():
+        assert torch.equal(weight, averaged[name]), name
+    assert len(list(task.translate(["some text"]))) == 1
+    # It is the averaged weights that were validated, and that a test measures.
+    assert main(["validate", "--ckpt_path", str(last)]) == 0
+    found = json.loads((run / "validation.json").read_text())
+    assert found["val/loss"] == pytest.approx(float(metrics(run)[-1]["val/loss"]), rel=1e-5)
+    # Training goes on from the current ones.
+    arguments = ["fit", "-c", str(run / "config.yaml"), "--ckpt_path", str(last)]
+    assert main([*arguments, "--trainer.max_steps=4"]) == 0
+    assert read_checkpoint(last)["global_step"] == 4
+
+
+def test_pictures_and_samples_are_of_the_averaged_weights(experiment, tmp_path, monkeypatch):
+    from tfzoo.tasks import Generation
+
+    seen = []
+    usual = Generation.samples
+    weight = "network.embedding.weight"
+
+    def samples(task):
+        seen.append(task.state_dict()[weight].clone())
+        return usual(task)
+
+    monkeypatch.setattr(Generation, "samples", samples)
+    run = fit(
+        experiment("Generation"), tmp_path, f"--trainer.callbacks={EMA}", "--trainer.max_steps=2"
+    )
+    checkpoint = read_checkpoint(run / "checkpoints/last.ckpt")
+    assert torch.equal(seen[-1], checkpoint["state_dict"][weight])
+    assert not torch.equal(seen[-1], checkpoint["current_model_state"][weight])
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+@pytest.mark.parametrize("task", TASKS)
+def test_half_precision_takes_a_step_and_shows_itself(task, precision, experiment, tmp_path):
+    run = fit(
+        experiment(task), tmp_path, f"--trainer.precision={precision}", "--trainer.max_steps=1"
+    )
+    assert list(run.glob("figures/*.png"))
+    weights = read_checkpoint(run / "checkpoints/last.ckpt")["state_dict"].values()
+    kind = torch.bfloat16 if precision == "bf16-true" else torch.float32
+    assert {w.dtype for w in weights} == {kind}
+    assert main(["test", "--ckpt_path", str(run / "checkpoints/last.ckpt")]) == 0
+
+
+def test_a_dry_run_leaves_nothing(experiment, tmp_path):
+    arguments = ["fit", "-c", str(experiment("TextClassification")), f"--runs={tmp_path}"]
+    assert main([*arguments, "--trainer.fast_dev_run=true"]) == 0
+    assert not list(tmp_path.glob("*/*"))
+
+
+def test_two_runs_never_share_a_folder(experiment, tmp_path):
+    one, other = (
+        fit(experiment("TextClassification"), tmp_path, "--trainer.max_steps=1") for _ in "ab"
+    )
+    assert one != other
+    assert one.parent == other.parent
+
+
+def test_a_disk_that_fills_up_keeps_the_checkpoint_before(
+    experiment, tmp_path, monkeypatch, capsys
+):
+    usual, saves = torch.save, []
+
+    def save(checkpoint, file, *rest):
+        saves.append(checkpoint["global_step"])
+        if checkpoint["global_step"] > 1:
+            file.write(b"a part")
+            raise OSError(28, "No space left on device")
+        usual(checkpoint, file, *rest)
+
+    monkeypatch.setattr(torch, "save", save)
+    code = main(["fit", "-c", str(experiment("TextClassification")), f"--runs={tmp_path}"])
+    assert code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("tfzoo: error: cannot save the checkpoint ")
+    assert line.endswith("No space left on device; the previous one is kept")
+    (run,) = tmp_path.glob("*/*")
+    assert max(saves) == 2
+    checkpoints = list((run / "checkpoints").iterdir())
+    assert all(path.suffix == ".ckpt" and not path.name.startswith(".") for path in checkpoints)
+    assert {read_checkpoint(path)["global_step"] for path in checkpoints} == {1}
+
+
+def test_truncation_is_counted(experiment, tmp_path, capsys, caplog):
+    flags = ["--data.max_length=16", "--data.truncate=true", "--model.backbone.max_length=16"]
+    with caplog.at_level("INFO"):
+        fit(experiment("TextClassification"), tmp_path, *flags)
+    told = caplog.text + capsys.readouterr().err
+    assert (
+        "8 of 8 samples of the train split are longer than max_length 16 and are truncated" in told
+    )
+
+
+def test_no_progress_where_nobody_watches(experiment, tmp_path, capfd):
+    assert not sys.stderr.isatty()
+    fit(experiment("ImageClassification"), tmp_path, "--trainer.enable_progress_bar=true")
+    told = capfd.readouterr()
+    assert "\r" not in told.err
+    assert "Tokenizing" not in told.err
+    assert told.out.count("\n") < 12
+
+
+def test_figures_are_pictures(trained):
+    from PIL import Image
+
+    for file in (trained("ImageClassification") / "figures").glob("*.png"):
+        with Image.open(file) as picture:
+            assert min(picture.size) > 50
+            assert np.asarray(picture).std() > 1
