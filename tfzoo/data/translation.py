@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 
 from tfzoo.data.batching import IGNORE, TranslationBatch, lay
 from tfzoo.data.bpe_dropout import Redrawn
@@ -54,6 +54,8 @@ class TranslationData(TaskData):
         truncate: cut longer sentences instead of refusing them.
         packing: lay several pairs into one row.
         bpe_dropout: probability of skipping a merge in training sentences (BPE-dropout).
+        copies: share of the training targets that training also copies, from themselves (Currey et
+            al. 2017): where pairs are few, it teaches the decoder its language, and what to leave as it is.
         common: what every task's data takes.
     """
 
@@ -71,6 +73,7 @@ class TranslationData(TaskData):
         truncate: bool = False,
         packing: bool = False,
         bpe_dropout: float = 0.0,
+        copies: float = 0.0,
         **common: Any,
     ) -> None:
         super().__init__(path, **common)
@@ -82,6 +85,11 @@ class TranslationData(TaskData):
         self.vocab_size, self.shared_vocabulary = vocab_size, shared_vocabulary
         if shared_vocabulary and self.kinds[0] != self.kinds[1]:
             raise ValueError("a shared vocabulary needs one tokenizer: leave target_tokenizer out")
+        if not 0 <= copies <= 1:
+            raise ValueError(f"copies must be between 0 and 1, not {copies}")
+        if copies and not shared_vocabulary:
+            raise ValueError("copies need a shared vocabulary: set shared_vocabulary to true")
+        self.copies = copies
 
     def rows(self, rows: Rows) -> Rows:
         rows = unnest(rows)
@@ -102,10 +110,18 @@ class TranslationData(TaskData):
         self.bleu_tokenize = "zh" if _mostly_han(rows[:1000][self.columns[1]]) else "13a"
 
     def encode(self, rows: Dataset, split: str, cache: Path | None) -> Dataset:
+        if split == "train" and self.copies:
+            rows = self._with_copies(rows)
         tokenizers = dict(zip(self.columns, (self.source, self.target), strict=True))
         encoded = tokenized(rows, tokenizers, split, cache)
         self.limits.check(self._lengths(encoded), split, report=self._facts is None)
         return encoded
+
+    def _with_copies(self, rows: Dataset) -> Dataset:
+        source, target = self.columns
+        texts = rows.shuffle(seed=self.seed).select(range(round(self.copies * len(rows))))[target]
+        copies = Dataset.from_dict({source: list(texts), target: list(texts)}, features=rows.features)
+        return concatenate_datasets([rows, copies])
 
     def _lengths(self, encoded: Dataset) -> np.ndarray:
         """(N, 2) tokens of each pair's source with <eos>, and target with <bos> or <eos>."""

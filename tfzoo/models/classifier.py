@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from tfzoo.backbone import Transformer, TransformerConfig
+from tfzoo.backbone import LearnedPositions, Transformer, TransformerConfig
 from tfzoo.layout import Layout
 from tfzoo.models.embedding import PatchEmbedding, TokenEmbedding
 
@@ -52,6 +52,14 @@ class TextClassifier(nn.Module):
         self.encoder = Transformer(config)
         self.dropout = nn.Dropout(config.dropout)
         self.output = zero_linear(config.dim, classes)
+        self._start_small()
+
+    @torch.no_grad()
+    def _start_small(self) -> None:
+        """Embeddings and learned positions near zero, as BERT's: a word that training hardly met adds no noise."""
+        self.embedding.weight.mul_(0.1)
+        if isinstance(self.encoder.positions, LearnedPositions):
+            self.encoder.positions.table.mul_(0.05)
 
     def hidden(self, tokens: Tensor, layout: Layout) -> Tensor:
         """The encoder's output. tokens: (B, T); returns (B, T, D)."""
