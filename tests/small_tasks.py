@@ -135,14 +135,14 @@ def memorise(task: Task, batch: Any, enough: float = 0.02, most: int = 400) -> f
 
 
 def quiet_trainer(**settings: Any) -> Trainer:
-    return Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **settings,
-    )
+    quiet = {
+        "accelerator": "cpu",
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    return Trainer(**quiet | settings)
 
 
 def loader(batches: Sequence[Any]) -> DataLoader:

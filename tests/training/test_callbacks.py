@@ -1,0 +1,117 @@
+"""What is shown after a validation: samples evenly drawn, pictures of a sample of middle size."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_tasks import (
+    PAIRS,
+    TEXTS,
+    alone,
+    generation,
+    image_batch,
+    image_classification,
+    language_batch,
+    loader,
+    quiet_trainer,
+    text_batch,
+    text_classification,
+    translation,
+    translation_batch,
+)
+
+from tfzoo.training.callbacks import Last, Show
+from tfzoo.training.checkpoint import read_checkpoint
+
+
+def shown(task, batches, folder, **settings):
+    """The files of figures/ after a validation."""
+    trainer = quiet_trainer(callbacks=[Show(**settings)], default_root_dir=folder)
+    trainer.validate(task, loader(batches), verbose=False)
+    return {file.name: file for file in (folder / "figures").iterdir()}
+
+
+def test_translations_are_shown(tmp_path):
+    task = translation(max_extra_tokens=2)
+    batches = [translation_batch(task, alone(part)) for part in (PAIRS[:2], PAIRS[2:])]
+    files = shown(task, batches, tmp_path)
+    assert set(files) == {"samples-step000000.md", "alignment-step000000.png"}
+    table = files["samples-step000000.md"].read_text(encoding="utf-8").splitlines()
+    assert table[0] == "| source | reference | translation |"
+    assert [line.split(" | ")[1] for line in table[2:]] == [target for _, target in PAIRS]
+    with Image.open(files["alignment-step000000.png"]) as picture:
+        assert np.asarray(picture).std() > 1
+
+
+def test_misread_texts_are_shown(tmp_path):
+    task = text_classification()
+    files = shown(task, [text_batch(task)], tmp_path)
+    table = files["samples-step000000.md"].read_text(encoding="utf-8").splitlines()
+    assert table[0] == "| text | label | read as | probability |"
+    # At even odds all are read as the first class.
+    wrong = [text for text, label in TEXTS if label]
+    assert [line.split(" | ")[0].removeprefix("| ") for line in table[2:]] == wrong
+
+
+def test_misread_images_are_shown(tmp_path):
+    files = shown(image_classification(), [image_batch()], tmp_path)
+    assert set(files) == {"misread-step000000.png", "attention-step000000.png"}
+
+
+def test_generated_text_is_shown(tmp_path):
+    task = generation()
+    files = shown(task, [language_batch(task)], tmp_path)
+    assert set(files) == {"samples-step000000.md", "attention-step000000.png"}
+    assert len(files["samples-step000000.md"].read_text(encoding="utf-8").splitlines()) == 2 + 4
+
+
+def drawn(count: int, limit: int) -> list[int]:
+    show = Show(limit)
+    for start in range(0, count, 7):
+        rows = {"rows": [[i] for i in range(start, min(start + 7, count))]}
+        show._collect(rows, start, start // 7, [count // 7])
+    return [row[0] for row in show.rows]
+
+
+def test_rows_are_drawn_evenly_and_the_same_each_time():
+    assert drawn(10, 16) == list(range(10))
+    rows = drawn(1000, 16)
+    assert rows == drawn(1000, 16)
+    assert len(set(rows)) == 16
+    assert 300 < np.mean(rows) < 700
+
+
+def test_the_picture_is_of_a_batch_in_the_middle():
+    show = Show()
+    for index, batch in enumerate("abcde"):
+        show._collect(None, batch, index, [5])
+    assert show.batch == "c"
+    # A stream does not know how many there are.
+    show = Show()
+    for index, batch in enumerate("abcde"):
+        show._collect(None, batch, index, [float("inf")])
+    assert show.batch == "a"
+
+
+def test_nothing_is_shown_while_checking_sanity_or_on_other_ranks(tmp_path):
+    for state in ({"sanity_checking": True}, {"is_global_zero": False}):
+        show = Show()
+        show._collect({"rows": [["a", "b"]]}, "batch", 0, [1])
+        usual = {"sanity_checking": False, "is_global_zero": True, "default_root_dir": tmp_path}
+        show._show(SimpleNamespace(**usual | state), None)
+        assert show.rows == []
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("interval", [1, 3, 100])
+def test_the_last_state_is_kept_though_no_metric_is_asked(interval, tmp_path):
+    task = text_classification()
+    batches = loader([text_batch(task)] * 5)
+    settings = {"val_check_interval": interval, "check_val_every_n_epoch": None}
+    trainer = quiet_trainer(
+        max_steps=7, callbacks=[Last(tmp_path)], enable_checkpointing=True, **settings
+    )
+    trainer.fit(task, batches, batches)
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+    assert read_checkpoint(tmp_path / "last.ckpt")["global_step"] == 7
