@@ -8,6 +8,9 @@ BIN := $(VENV)/bin
 
 .PHONY: demo test check format clean
 
+# Two test processes on two cores: threads of their own would only get in each other's way.
+test check: export OMP_NUM_THREADS = 1
+
 demo: $(VENV)/demo.installed
 	$(BIN)/tfzoo demo
 
