@@ -27,7 +27,7 @@ def translate(arguments: list[str]) -> None:
     parser.add_argument("--truncate", action="store_true", help="cut texts too long for the model")
     parser.add_argument("--beam", type=int, help="beams; 1 decodes greedily")
     parser.add_argument("--length-penalty", type=float, help="above 0 favours longer translations")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     from tfzoo.models import Beam
     from tfzoo.tasks import Translation
 
@@ -54,7 +54,7 @@ def classify(arguments: list[str]) -> None:
     )
     parser.add_argument("--truncate", action="store_true", help="cut texts too long for the model")
     parser.add_argument("--json", action="store_true", help="every class with its probability")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     from tfzoo.tasks.classification import Classification, ImageClassification
 
     task: Any = Classification.from_checkpoint(options.checkpoint, options.device)
@@ -91,21 +91,29 @@ def generate(arguments: list[str]) -> None:
     parser.add_argument("--top-p", type=float)
     parser.add_argument("--seed", type=int, help="of the draw; none: another text each time")
     parser.add_argument("--greedy", action="store_true", help="always the most probable token")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     if options.max_new_tokens < 1:
         raise ValueError(f"--max-new-tokens must be at least 1, not {options.max_new_tokens}")
     from tfzoo.models import Greedy, Sampling
     from tfzoo.tasks import Generation
 
-    strategy = (
-        Greedy()
-        if options.greedy
-        else Sampling(options.temperature, options.top_k, options.top_p, options.seed)
-    )
+    def strategy(start: int) -> Greedy | Sampling:
+        if options.greedy:
+            return Greedy()
+        # Prompts that are alike need not go on alike because they begin two batches.
+        seed = None if options.seed is None else options.seed + start
+        return Sampling(options.temperature, options.top_k, options.top_p, seed)
+
+    strategy(0)  # complains, if it does, before anything is read
     task = Generation.from_checkpoint(options.checkpoint, options.device)
-    prompts = options.prompt or _texts(options)
+    prompts, most = options.prompt or _texts(options), options.max_new_tokens
+    found = (
+        text
+        for start in range(0, len(prompts), 16)
+        for text in task.generate(prompts[start : start + 16], most, strategy(start))
+    )
     for prompt, text in zip(
-        prompts, task.generate(prompts, options.max_new_tokens, strategy), strict=True
+        prompts, _with_progress(found, len(prompts), "generating"), strict=True
     ):
         print(prompt + text, flush=True)
 
@@ -140,14 +148,15 @@ def _lines(options: argparse.Namespace) -> list[str]:
     name = options.file or "standard input"
     content = options.file.read_bytes() if options.file else sys.stdin.buffer.read()
     try:
-        lines = content.decode("utf-8").splitlines()
+        # Line ends alone: a form feed or the like in a text begins no other.
+        lines = content.decode("utf-8-sig").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{name} is not UTF-8 text: byte {error.start} is {content[error.start]:#x}"
         ) from None
     if not any(line.strip() for line in lines):
         raise ValueError(f"{name} holds no text")
-    return lines
+    return [line.removesuffix("\r") for line in lines]
 
 
 def _image_files(names: Sequence[str]) -> list[Path]:
@@ -164,7 +173,7 @@ def _image_files(names: Sequence[str]) -> list[Path]:
 
 
 def _image(path: Path) -> Any:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     if not path.is_file():
         raise FileNotFoundError(f"no image file at {path}; this checkpoint classifies images")
@@ -172,7 +181,7 @@ def _image(path: Path) -> Any:
         with Image.open(path) as image:
             image.load()
             return image
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} cannot be read as an image: {error}") from None
 
 

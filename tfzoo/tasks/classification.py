@@ -177,11 +177,11 @@ class TextClassification(Classification):
         A text too long for the model raises ValueError, or is cut and counted in `self.truncated`.
         """
         tokenizer = self.facts.tokenizer
-        for start in range(0, len(texts), batch_size):
-            rows = tokenizer.encode_batch(texts[start : start + batch_size])
-            tokens, layout = self.padded(
-                [[tokenizer.cls, *row] for row in rows], tokenizer.pad, truncate=truncate
-            )
+        encoded = [[tokenizer.cls, *row] for row in tokenizer.encode_batch(texts)]
+        fitted = self.fitted(encoded, truncate=truncate)
+        for start in range(0, len(fitted), batch_size):
+            rows = fitted[start : start + batch_size]
+            tokens, layout = self.padded(rows, tokenizer.pad)
             first = torch.arange(len(rows), device=self.device) * tokens.shape[1]
             yield from ranked(self.network(tokens, layout, first), self.facts.labels)
 

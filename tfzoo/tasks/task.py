@@ -86,7 +86,7 @@ class Task(LightningModule):
                 f"not {type(facts).__name__}: choose the DataModule of this task"
             )
         self.facts = facts
-        self.truncated = 0  # texts cut by `padded`
+        self.truncated = 0  # texts cut by `fitted`
         self.settings = {k: asdict(v) if is_dataclass(v) else v for k, v in settings.items()}  # type: ignore[arg-type]
         self.optimizer = optimizer or (lambda groups: AdamW(groups, lr=1e-3))
         self.schedule = schedule or Constant()
@@ -111,31 +111,30 @@ class Task(LightningModule):
                 f"raise backbone.max_length, or cut with data.max_length {backbone.max_length} and data.truncate true"
             )
 
-    def padded(
-        self,
-        rows: Sequence[Sequence[int]],
-        pad: int,
-        ending: Sequence[int] = (),
-        truncate: bool = False,
-    ) -> tuple[Tensor, Layout]:
-        """Token lists, each with `ending` behind it, as tensors on this device: (B, T) and their layout.
+    def fitted(
+        self, rows: Sequence[Sequence[int]], ending: Sequence[int] = (), truncate: bool = False
+    ) -> list[list[int]]:
+        """Token lists, each with `ending` behind it.
 
         Where one is longer than the model's positions, raises ValueError, or cuts it and counts it in
         `self.truncated`.
         """
         positions = self.settings["backbone"]["max_length"]
         room = positions - len(ending)
-        longest = max(map(len, rows))
-        if longest > room and not truncate:
+        over = [len(row) + len(ending) for row in rows if len(row) > room]
+        if over and not truncate:
             raise ValueError(
-                f"a text of {longest + len(ending)} tokens is longer than the model's {positions} positions; "
-                "--truncate cuts it"
+                f"{len(over)} of {len(rows)} texts are longer than the model's {positions} positions, "
+                f"the longest with {max(over)} tokens; --truncate cuts them"
             )
-        self.truncated += sum(len(row) > room for row in rows)
-        full = [[*row[:room], *ending] for row in rows]
-        longest = max(map(len, full))
-        tokens = torch.tensor([row + [pad] * (longest - len(row)) for row in full])
-        layout = Layout.padded(torch.tensor([len(row) for row in full]), longest)
+        self.truncated += len(over)
+        return [[*row[:room], *ending] for row in rows]
+
+    def padded(self, rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Layout]:
+        """Token lists as tensors on this device: (B, T) and their layout."""
+        longest = max(map(len, rows))
+        tokens = torch.tensor([[*row, *[pad] * (longest - len(row))] for row in rows])
+        layout = Layout.padded(torch.tensor([len(row) for row in rows]), longest)
         return tokens.to(self.device), layout.to(self.device)
 
     @staticmethod

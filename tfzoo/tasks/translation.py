@@ -155,9 +155,9 @@ class Translation(Task):
         A text too long for the model raises ValueError, or is cut and counted in `self.truncated`.
         """
         tokenizer = self.facts.source
-        for start in range(0, len(texts), batch_size):
-            rows = tokenizer.encode_batch(texts[start : start + batch_size])
-            source, layout = self.padded(rows, tokenizer.pad, [tokenizer.eos], truncate)
+        rows = self.fitted(tokenizer.encode_batch(texts), [tokenizer.eos], truncate)
+        for start in range(0, len(rows), batch_size):
+            source, layout = self.padded(rows[start : start + batch_size], tokenizer.pad)
             yield from self._decode(source, layout, self.beam)
 
     @torch.inference_mode()
