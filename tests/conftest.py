@@ -72,6 +72,8 @@ def trained(
     experiment: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Path]:
     """The folder of a run of that experiment, two steps long; not to be written into."""
+    # Before a test captures standard error, to which lightning holds on when it is imported.
+    import tfzoo.cli.experiment  # noqa: F401
     from tfzoo.cli import main
 
     runs = tmp_path_factory.mktemp("runs")
