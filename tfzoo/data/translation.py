@@ -120,7 +120,9 @@ class TranslationData(TaskData):
     def _with_copies(self, rows: Dataset) -> Dataset:
         source, target = self.columns
         texts = rows.shuffle(seed=self.seed).select(range(round(self.copies * len(rows))))[target]
-        copies = Dataset.from_dict({source: list(texts), target: list(texts)}, features=rows.features)
+        copies = Dataset.from_dict(
+            {source: list(texts), target: list(texts)}, features=rows.features
+        )
         return concatenate_datasets([rows, copies])
 
     def _lengths(self, encoded: Dataset) -> np.ndarray:
