@@ -51,6 +51,8 @@ _SCAFFOLD = (
 def _unknown_key(path: str, found: Match[str]) -> str:
     *groups, word = ".".join([path, *found.groups()]).split(".")
     groups = [group for group in groups if group and group != "init_args"]
+    if groups and groups[0] not in (top := _known_words("")) and top:
+        groups, word = [], groups[0]
     where = f"{'.'.join(groups)} has" if groups else "there is"
     known = _known_words(".".join(groups))
     return f"{where} no {word!r}{nearest(word, known)}"
@@ -101,6 +103,12 @@ _SENTENCES: tuple[tuple[str, Callable[[str, Match[str]], str]], ...] = (
     (r"module '[\w.]+' has no attribute '(\w+)'", _unknown_class),
     (r"Problem with given class_path '([\w.]+)': No module", _unknown_class),
     (r"No module named '([\w.]+)'", _unknown_class),
+    (
+        r"Not a valid subclass of (\w+Facts)",
+        lambda _, found: (
+            f"the model needs data that gives {found[1]}: choose the DataModule of its task"
+        ),
+    ),
     (r"Multiple subclasses with name .*", lambda path, found: f"{path}: {found[0]}"),
     (r"Unable to load config '(.*)'", lambda path, found: f"{path}: there is no file {found[1]!r}"),
     (r"File does not exist: '(.*)'", lambda _, found: f"there is no config file {found[1]!r}"),

@@ -23,6 +23,7 @@ import tfzoo.data
 import tfzoo.tasks
 import tfzoo.training
 from tfzoo.cli.arguments import prepared
+from tfzoo.cli.parser import WholeKeys
 from tfzoo.cli.quiet import quieten
 from tfzoo.cli.report import tell_end, tell_start
 from tfzoo.data import TaskData
@@ -81,9 +82,6 @@ class ExperimentCLI(LightningCLI):
         for package in (tfzoo.data, tfzoo.tasks, tfzoo.training):
             for module in iter_modules(package.__path__):
                 import_module(f"{package.__name__}.{module.name}")
-        # A shortened key would be taken for the one it begins, and a mistyped one is often that.
-        settings = {"exit_on_error": False, "allow_abbrev": False}
-        kinds = dict.fromkeys(self.subcommands(), settings)
         try:
             super().__init__(
                 Task,
@@ -92,7 +90,8 @@ class ExperimentCLI(LightningCLI):
                 save_config_kwargs={"save_to_log_dir": False},
                 trainer_defaults=TRAINER_DEFAULTS,
                 seed_everything_default=1,
-                parser_kwargs={"prog": "tfzoo", **settings, **kinds},
+                parser_class=WholeKeys,
+                parser_kwargs={"prog": "tfzoo"},
                 subclass_mode_model=True,
                 subclass_mode_data=True,
                 args=prepared(arguments),

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import tfzoo
+from tfzoo.cli.complaints import nearest
+from tfzoo.cli.mistakes import told_in_one_line
 
 
 class Command(NamedTuple):
@@ -58,19 +60,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, or 2 after a user's mistake, told in one line on stderr."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     name = arguments[0] if arguments else "--help"
-    if name in ("-h", "--help", "help"):
-        print(usage())
-        return 0
-    if name == "--version":
-        print(f"tfzoo {tfzoo.__version__}")
-        return 0
-    from tfzoo.cli.complaints import nearest
-    from tfzoo.cli.mistakes import told_in_one_line
-
     with told_in_one_line() as outcome:
-        if name not in COMMANDS:
+        if name in ("-h", "--help", "help"):
+            print(usage())
+        elif name == "--version":
+            print(f"tfzoo {tfzoo.__version__}")
+        elif name in COMMANDS:
+            COMMANDS[name].load()(arguments[1:])
+        else:
             raise ValueError(
                 f"no command {name!r}{nearest(name, COMMANDS)}; tfzoo --help lists them"
             )
-        COMMANDS[name].load()(arguments[1:])
     return outcome.code

@@ -28,6 +28,7 @@ def told_in_one_line() -> Iterator[Outcome]:
     outcome = Outcome()
     try:
         yield outcome
+        sys.stdout.flush()  # what cannot be written is told here, not by the interpreter's end
     except KeyboardInterrupt:
         print("tfzoo: interrupted", file=sys.stderr)
         outcome.code = 130

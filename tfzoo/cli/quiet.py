@@ -27,6 +27,9 @@ _NOTICES = (
     "GPU available",
     "TPU available",
     "`Trainer(val_check_interval",
+    "Restoring states from the checkpoint",
+    "Restored all states from the checkpoint",
+    "Loaded model weights from the checkpoint",
     "litlogger",
 )
 

@@ -49,7 +49,10 @@ class WholeCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: str | os.PathLike, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        return read_checkpoint(path, map_location)
+        checkpoint = read_checkpoint(path, map_location)
+        if "pytorch-lightning_version" not in checkpoint:
+            raise ValueError(f"{path} is no checkpoint of a training: no Trainer wrote it")
+        return checkpoint
 
 
 def read_checkpoint(path: str | os.PathLike, map_location: Any = "cpu") -> dict[str, Any]:
