@@ -29,7 +29,7 @@ from tfzoo.cli.report import tell_end, tell_start
 from tfzoo.data import TaskData
 from tfzoo.tasks import Task
 from tfzoo.tracking.loggers import MetricsLogger, WandbLogger
-from tfzoo.tracking.runs import Run, new_run, run_holding
+from tfzoo.tracking.runs import Run, new_run, run_holding, write_whole
 from tfzoo.training.callbacks import Last, Show
 from tfzoo.training.checkpoint import WholeCheckpointIO
 
@@ -224,16 +224,15 @@ class ExperimentCLI(LightningCLI):
         run = self._measured_run()
         if run is not None:
             metrics = {k: float(v) for k, v in self.trainer.callback_metrics.items()}
-            (run.folder / name).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+            write_whole(run.folder / name, (json.dumps(metrics, indent=2) + "\n").encode())
 
     def predict(self, **kwargs: Any) -> None:
         """Predictions as JSON lines: in the checkpoint's run folder, or here where it has none."""
         batches = self.trainer.predict(**kwargs | {"return_predictions": True}) or []
         run = self._measured_run()
         path = (run.folder if run else Path()) / "predictions.jsonl"
-        with path.open("w", encoding="utf-8") as file:
-            for row in (row for batch in batches for row in batch):
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        rows = (json.dumps(row, ensure_ascii=False) for batch in batches for row in batch)
+        write_whole(path, "".join(f"{row}\n" for row in rows).encode())
         print(f"predictions in {path}")
 
     def _measured_run(self) -> Run | None:
