@@ -91,6 +91,25 @@ def test_dropout_is_of_training_alone_and_new_in_each_epoch(folder, cache):
     assert data.facts.longest_source <= 30
 
 
+def test_copies_are_of_training_targets_alone(folder, cache):
+    options = {**COMMON, "cache_dir": cache, "shared_vocabulary": True}
+    data = TranslationData(folder, copies=0.5, **options)
+    pairs = [
+        pair
+        for batch in data.train_dataloader()
+        for pair in zip(batch.source_text, batch.target_text, strict=True)
+    ]
+    copied = [target for source, target in pairs if source == target]
+    assert len(copied) == len(ROWS) // 2
+    assert sorted(p for p in pairs if p[0] != p[1]) == sorted((r["en"], r["zh"]) for r in ROWS)
+    for loader in (data.val_dataloader(), data.test_dataloader()):
+        assert all(
+            s != t for b in loader for s, t in zip(b.source_text, b.target_text, strict=True)
+        )
+    with pytest.raises(ValueError, match="shared vocabulary"):
+        TranslationData(folder, copies=0.5, **{**options, "shared_vocabulary": False})
+
+
 def test_too_long_is_refused_or_cut(folder, cache):
     options = {"cache_dir": cache, "max_length": 10, **COMMON}
     with pytest.raises(ValueError, match=r"of 60 samples of the train split .* longest with 22"):

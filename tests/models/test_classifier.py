@@ -149,3 +149,10 @@ def test_one_step_away_from_even_odds_everything_learns():
         loss.backward()
         optimiser.step()
     assert all(p.grad.any() for name, p in model.named_parameters() if "project.bias" not in name)
+
+
+def test_a_word_never_met_hardly_changes_the_mean():
+    """Rows of the embedding that training has not touched yet must not drown those that it has."""
+    model = TextClassifier(TransformerConfig(dim=32, depth=2, heads=4, positions="learned"), 100, 2)
+    assert model.embedding(torch.arange(100)[None]).std() < 0.2
+    assert model.encoder.positions.table.std() < 0.2
