@@ -320,3 +320,23 @@ def test_figures_are_pictures(trained):
         with Image.open(file) as picture:
             assert min(picture.size) > 50
             assert np.asarray(picture).std() > 1
+
+
+def test_a_run_is_named_after_its_experiment_whatever_comes_first(experiment, tmp_path):
+    hardware = tmp_path / "one.yaml"
+    hardware.write_text("trainer: {max_steps: 1}")
+    config = experiment("TextClassification")
+    arguments = ["fit", "-c", str(hardware), "-c", str(config), f"--runs={tmp_path / 'runs'}"]
+    assert main([*arguments, QUIET, "--trainer.max_steps=1"]) == 0
+    assert [folder.name for folder in (tmp_path / "runs").iterdir()] == [config.stem]
+
+
+def test_a_failed_resume_keeps_a_run_that_lost_its_config(experiment, trained, tmp_path):
+    run = tmp_path / "runs/some/run"
+    (run / "checkpoints").mkdir(parents=True)
+    checkpoint = run / "checkpoints/last.ckpt"
+    shutil.copy(trained("TextClassification") / "checkpoints/last.ckpt", checkpoint)
+    config = experiment("TextClassification")
+    flags = ["--ckpt_path", str(checkpoint), "--model.backbone.dim=64"]
+    assert main(["fit", "-c", str(config), QUIET, *flags]) == 2
+    assert checkpoint.is_file()

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
@@ -30,7 +30,7 @@ from tfzoo.data import TaskData
 from tfzoo.tasks import Task
 from tfzoo.tracking.loggers import MetricsLogger, WandbLogger
 from tfzoo.tracking.runs import Run, new_run, run_holding, write_whole
-from tfzoo.training.callbacks import Last, Show
+from tfzoo.training.callbacks import Last, Progress, Show
 from tfzoo.training.checkpoint import WholeCheckpointIO
 
 TRAINER_DEFAULTS: dict[str, Any] = {
@@ -75,6 +75,7 @@ class ExperimentCLI(LightningCLI):
     """`tfzoo fit -c experiments/... [-c configs/...] [--key value ...]` and its siblings."""
 
     run: Run | None = None
+    is_new = False  # whether this command made the run's folder
 
     def __init__(self, arguments: list[str]) -> None:
         quieten()
@@ -144,22 +145,26 @@ class ExperimentCLI(LightningCLI):
         resumed = run_holding(self._get(self.config, "ckpt_path"))
         if resumed is not None:
             return resumed
-        return new_run(
+        run = new_run(
             Path(self._get(self.config, "runs")),
             self._get(self.config, "experiment") or self._experiment(),
             self._get(self.config, "run_id"),
         )
+        self.is_new = not run.started()
+        return run
 
     @rank_zero_only
     def _leave(self) -> None:
         """Removes the folder of a run that did not begin."""
-        if self.run is not None and not self.run.config_file.exists():
+        if self.run is not None and self.is_new and not self.run.started():
             rmtree(self.run.folder, ignore_errors=True)
 
     def _experiment(self) -> str:
-        """The name of the first config file, or of the task where there is none."""
-        files = self._get(self.config, "config") or []
-        return Path(str(files[0])).stem if files else type(self.model).__name__.lower()
+        """The name of the first config file that names a task; of the task itself where none does."""
+        for file in self._get(self.config, "config") or []:
+            if "model" in (yaml.safe_load(Path(str(file)).read_text(encoding="utf-8")) or {}):
+                return Path(str(file)).stem
+        return type(self.model).__name__.lower()
 
     def _in_folder(self, loggers: Any, run: Run) -> Any:
         """Our loggers again, this time in the run's folder, which was not known when the config was read."""
@@ -204,6 +209,9 @@ class ExperimentCLI(LightningCLI):
         for kind in (Show, LearningRateMonitor):
             if not any(isinstance(c, kind) for c in callbacks):
                 callbacks = [kind(), *callbacks]
+        watched = self._get(self.config_init, "trainer")["enable_progress_bar"] is not False
+        if watched and not any(isinstance(c, ProgressBar) for c in callbacks):
+            callbacks = [*callbacks, Progress()]
         if not self._get(self.config_init, "trainer")["logger"]:
             callbacks = [c for c in callbacks if not isinstance(c, LearningRateMonitor)]
         return callbacks
