@@ -30,7 +30,7 @@ format: $(VENV)/dev.installed
 
 # The mark is written last: an installation that was interrupted is taken up again.
 $(VENV)/%.installed: pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable ".[$*]"
 	touch $@
 

@@ -1,4 +1,4 @@
-"""The embedded sets are what the issue says, and their splits do not leak."""
+"""The embedded sets are what they are said to be, and their splits do not leak."""
 
 import re
 from collections import Counter

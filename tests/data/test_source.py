@@ -179,3 +179,14 @@ def test_a_hub_set_that_is_a_program_is_read_from_its_tables(tmp_path, monkeypat
         ("someone/set", None, None, None),
         ("someone/set", None, None, "refs/convert/parquet"),
     ]
+
+
+def test_one_text_is_divided_by_position(tmp_path):
+    lines = [f"line {i}\n" for i in range(100)]
+    (tmp_path / "mine.txt").write_text("".join(lines))
+    splits = ("train", "validation", "test")
+    sets = source.load(str(tmp_path / "mine.txt"), None, splits, 0.1, False, str(tmp_path), True)
+    train, held = (sets[name][0]["text"] for name in splits[:2])
+    assert train + held == "".join(lines)
+    assert train.endswith("\n")
+    assert 8 <= held.count("\n") <= 12

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from itertools import pairwise
 from pathlib import Path
 
 from tfzoo.data.corpora import CORPORA
@@ -32,7 +34,7 @@ def prepared(arguments: list[str]) -> list[str]:
         raise ValueError(
             "fit needs an experiment: tfzoo fit -c experiments/generation/shakespeare.yaml"
         )
-    if subcommand != "fit" and not options & {"-c", "--config", "--help", "-h"}:
+    if subcommand != "fit" and not options & {"--help", "-h"} and not _names_a_task(rest):
         run = run_holding(checkpoint)
         if run is not None and run.config_file.is_file():
             rest = ["-c", str(run.config_file), *rest]
@@ -62,6 +64,19 @@ def _is_data(value: str) -> bool:
     if path.suffix in (".yaml", ".yml"):
         return False
     return value in CORPORA or path.exists() or "/" in value or path.suffix in READERS
+
+
+def _names_a_task(arguments: list[str]) -> bool:
+    """Whether a config file among the arguments says what is measured, and not only on what hardware."""
+    options = list(pairwise(arguments))
+    files = [value for option, value in options if option in ("-c", "--config")]
+    files += [a.partition("=")[2] for a in arguments if a.startswith(("-c=", "--config="))]
+    # A file that is not there is the parser's to complain of.
+    return any(
+        not Path(file).is_file()
+        or re.search(r"^model:", Path(file).read_text(encoding="utf-8"), re.M)
+        for file in files
+    )
 
 
 def _value(arguments: list[str], option: str) -> str | None:

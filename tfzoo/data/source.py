@@ -135,12 +135,24 @@ def _hold_out(rows: Dataset, fraction: float) -> tuple[Dataset, Dataset]:
     """Divide rows by the hash of their text (without any, of their place), equal ones together."""
     features = rows.features
     columns = [name for name in features if is_text(features[name])]
+    if len(rows) == 1 and len(columns) == 1:
+        return _divide(rows, columns[0], fraction)
     if any(isinstance(feature, Image) for feature in features.values()):
         columns = []  # text beside images is their labels
     texts = zip(*(rows[column] for column in columns), strict=True) if columns else range(len(rows))
     hashes = np.array([_hash(text) for text in texts], np.uint64)
     held = hashes <= np.sort(hashes)[max(1, round(fraction * len(hashes))) - 1]
     return rows.select(np.flatnonzero(~held)), rows.select(np.flatnonzero(held))
+
+
+def _divide(rows: Dataset, column: str, fraction: float) -> tuple[Dataset, Dataset]:
+    """Divide the one text there is by position, its end held out, between two lines where it has several."""
+    text = rows[0][column]
+    place = round(len(text) * (1 - fraction))
+    place = text.rfind("\n", 0, place) + 1 or place
+    return tuple(
+        rows.map(lambda row, part=part: {column: part}) for part in (text[:place], text[place:])
+    )
 
 
 def _stream_out(rows: IterableDataset, fraction: float) -> tuple[IterableDataset, IterableDataset]:

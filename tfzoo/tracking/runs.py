@@ -115,12 +115,17 @@ def run_of(path: Path) -> Run:
     )
 
 
-def run_holding(path: str | Path | None) -> Run | None:
-    """The run that a checkpoint belongs to; None where there is no such file, or no such run."""
-    try:
-        return None if path is None else run_of(Path(path))
-    except (FileNotFoundError, ValueError):
+def run_holding(checkpoint: str | Path | None) -> Run | None:
+    """The run in whose checkpoints/ a checkpoint lies; None where there is no such file, or no such run.
+
+    A folder that merely holds `checkpoints/` may be anyone's: a run has begun, and left its config or metrics.
+    """
+    if checkpoint is None or not Path(checkpoint).exists():
         return None
+    folder = Path(checkpoint).absolute().parent
+    run = Run(folder.parent)
+    begun = run.config_file.is_file() or run.metrics_file.is_file()
+    return run if begun and folder == run.checkpoints else None
 
 
 def newest_checkpoint(run: Run) -> Path | None:

@@ -44,17 +44,6 @@ class Show(Callback):
     ) -> None:
         self._collect(outputs, batch, batch_idx, trainer.num_val_batches)
 
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        *_: Any,
-    ) -> None:
-        self._collect(outputs, batch, batch_idx, trainer.num_test_batches)
-
     def _collect(self, outputs: Any, batch: Any, index: int, counts: Any) -> None:
         # Batches come by length: in the middle ones are samples of a size to look at.
         count = (counts if isinstance(counts, list) else [counts])[0]
@@ -69,9 +58,6 @@ class Show(Callback):
                 self.rows[place] = row
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._show(trainer, pl_module)
-
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._show(trainer, pl_module)
 
     def _show(self, trainer: Trainer, module: Any) -> None:
