@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tfzoo.baselines import ACCURACY, NATS, Figure
 from tfzoo.cli import demo, main
@@ -153,16 +154,13 @@ def test_without_a_checkout_says_so(stubbed, capsys, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("mlxtend") is None, reason="needs the extra demo")
 def test_a_short_demo_and_its_commands(tmp_path):
-    recipe = (CHECKOUT / "experiments" / "demo" / "digits.yaml").read_text()
-    recipe = recipe.replace("max_steps: 1200", "max_steps: 10").replace(
-        "interval: 600", "interval: 10"
-    )
-    assert "max_steps: 10\n" in recipe
-    (tmp_path / "digits.yaml").write_text(recipe)
+    recipe = yaml.safe_load((CHECKOUT / "experiments" / "demo" / "digits.yaml").read_text())
+    recipe["trainer"] |= {"max_steps": 10, "val_check_interval": 10}
+    (tmp_path / "digits.yaml").write_text(yaml.safe_dump(recipe))
     program = [sys.executable, "-c", "import sys, tfzoo.cli; sys.exit(tfzoo.cli.main())"]
     command = [*program, "demo", "--only", "digits", "--experiments", "."]
     subprocess.run(command, cwd=tmp_path, check=True, timeout=300)
-    (run,) = (tmp_path / "runs" / "digits").iterdir()
+    (run,) = (tmp_path / "runs" / "demo-digits").iterdir()
     report = (tmp_path / "runs" / "demo.md").read_text()
     accuracy = 100 * json.loads((run / "test.json").read_text())["test/accuracy"]
     assert f"| {accuracy:.2f} |" in report

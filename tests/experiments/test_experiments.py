@@ -70,7 +70,8 @@ def test_an_experiment_takes_a_training_and_a_validation_step(
         ]
     )
     assert code == 0
-    (run,) = (tmp_path / "runs" / experiment.stem).iterdir()
+    name = read(experiment).get("experiment", experiment.stem)
+    (run,) = (tmp_path / "runs" / name).iterdir()
     # The best checkpoint is written once a validation has measured it.
     assert (run / "checkpoints/best.ckpt").is_file()
     assert read(run / "config.yaml")["model"]["init_args"]["backbone"]["dim"] == 32
