@@ -340,3 +340,11 @@ def test_a_failed_resume_keeps_a_run_that_lost_its_config(experiment, trained, t
     flags = ["--ckpt_path", str(checkpoint), "--model.backbone.dim=64"]
     assert main(["fit", "-c", str(config), QUIET, *flags]) == 2
     assert checkpoint.is_file()
+
+
+def test_a_run_shorter_than_its_interval_is_validated_at_its_end(experiment, tmp_path):
+    flags = [QUIET, "--trainer.max_steps=2", "--trainer.val_check_interval=100"]
+    config = experiment("TextClassification")
+    run = fit(config, tmp_path, *flags, "--trainer.check_val_every_n_epoch", "null")
+    assert (run / "checkpoints/best.ckpt").is_file()
+    assert config_of(run)["trainer"]["val_check_interval"] == 100

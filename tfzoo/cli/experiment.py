@@ -135,6 +135,10 @@ class ExperimentCLI(LightningCLI):
                 )
             settings["logger"] = False
             return super().instantiate_trainer(enable_checkpointing=False, **kwargs)
+        # A run shorter than its interval is validated once, at its end: it has a best checkpoint too.
+        micro_batches = settings["max_steps"] * settings["accumulate_grad_batches"]
+        if isinstance(settings["val_check_interval"], int) and micro_batches > 0:
+            settings["val_check_interval"] = min(settings["val_check_interval"], micro_batches)
         self.run = self._open_run()
         settings["default_root_dir"] = str(self.run.folder)
         settings["logger"] = self._in_folder(settings["logger"], self.run)
