@@ -304,3 +304,11 @@ def test_a_reader_that_leaves_is_no_mistake(best):
         process.stdin.close()
         told = process.stderr.read()
         assert (process.wait(timeout=120), told) == (0, b"")
+
+
+def test_a_prompt_too_long_is_read_from_its_end_and_counted(best, capsys):
+    arguments = ["generate", best("Generation"), "--greedy", "--max-new-tokens", "3"]
+    assert main([*arguments, "--prompt", "some text " * 60]) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith("some text some text")
+    assert told.err == "1 text was cut to fit the model\n"

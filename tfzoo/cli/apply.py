@@ -116,6 +116,7 @@ def generate(arguments: list[str]) -> None:
         prompts, _with_progress(found, len(prompts), "generating"), strict=True
     ):
         print(prompt + text, flush=True)
+    _tell_truncated(task.truncated)
 
 
 def _tell_truncated(count: int) -> None:

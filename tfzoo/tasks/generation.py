@@ -115,10 +115,16 @@ class Generation(Task):
     def generate(
         self, prompts: Sequence[str], max_new_tokens: int, strategy: Greedy | Sampling
     ) -> list[str]:
-        """What follows each prompt. Prompts longer than the model's positions keep their end only."""
+        """What follows each prompt.
+
+        Of a prompt longer than the model's positions only the end is read, as of any text once it has grown that
+        long; it is counted in `self.truncated`.
+        """
         tokenizer = self.facts.tokenizer
         room = self.network.config.max_length
-        rows = [ids[-room:] or [tokenizer.eos] for ids in tokenizer.encode_batch(prompts)]
+        encoded = tokenizer.encode_batch(prompts)
+        self.truncated += sum(len(ids) > room for ids in encoded)
+        rows = [ids[-room:] or [tokenizer.eos] for ids in encoded]
         tokens, layout = self.padded(rows, tokenizer.pad)
         forbidden = (tokenizer.pad, tokenizer.bos, tokenizer.unk, tokenizer.cls)
         found = decode(
