@@ -172,7 +172,8 @@ def _settings(offline: bool) -> Any:
     """The console is the user's: of what wandb prints, an online run's address is worth a line."""
     import wandb
 
-    patience = float(os.environ.get("WANDB_INIT_TIMEOUT") or 30)
+    # Offline nothing is waited for but this machine, however busy it is.
+    patience = 90.0 if offline else float(os.environ.get("WANDB_INIT_TIMEOUT") or 30)
     return wandb.Settings(
         console="off", quiet=True, silent=offline, git_root=_repository(), init_timeout=patience
     )
