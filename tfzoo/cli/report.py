@@ -24,5 +24,7 @@ def tell_end(run: Run, trainer: Trainer) -> None:
             lines.append(f"checkpoint {callback.best_model_path}")
     last = newest_checkpoint(run)
     if last is not None:
-        lines.append(f"go on with tfzoo fit -c {run.config_file} --ckpt_path {last}")
+        # A training that reached its end goes on only where it is given a later one.
+        longer = f" --trainer.max_steps {2 * trainer.max_steps}" if trainer.max_steps > 0 else ""
+        lines.append(f"go on with tfzoo fit -c {run.config_file} --ckpt_path {last}{longer}")
     print("\n".join([*lines, f"metrics, samples and pictures in {run.folder}"]), flush=True)
