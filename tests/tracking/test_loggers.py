@@ -257,9 +257,11 @@ def test_an_account_without_a_net_trains_offline(tmp_path):
         "WANDB_INIT_TIMEOUT": "8",  # enough for wandb to start on a busy machine
     }
     one, two = tmp_path / "e" / "one", tmp_path / "e" / "two"
+    # Another test of this process may have left a W&B service running, which is not to be shared.
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
     done = subprocess.run(
         [sys.executable, "-c", code, one, two],
-        env=os.environ | environment,
+        env=kept | environment,
         capture_output=True,
         text=True,
     )
