@@ -74,7 +74,7 @@ def text_classification(**settings: Any) -> TextClassification:
 
 
 def text_batch(task: TextClassification, rows: Grouped = alone(TEXTS)) -> TextBatch:  # noqa: B008
-    fed = [[task.facts.encode(text) for text, _ in row] for row in rows]
+    fed = [task.facts.encode([text for text, _ in row]) for row in rows]
     tokens, layout = lay(fed, task.facts.tokenizer.pad)
     texts, labels = zip(*(sample for row in rows for sample in row), strict=True)
     return TextBatch(

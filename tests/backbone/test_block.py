@@ -23,6 +23,21 @@ def jitter(module: nn.Module) -> None:
             parameter.add_(0.1 * torch.randn_like(parameter))
 
 
+def torchs(kind, placement: str, activation: str):
+    """Torch's layer of a tiny shape, away from its starting point."""
+    layer = kind(
+        32,
+        4,
+        48,
+        dropout=0.0,
+        activation=activation,
+        norm_first=placement == "pre",
+        batch_first=True,
+    )
+    jitter(layer)
+    return layer
+
+
 def load(block: Block, layer: nn.TransformerEncoderLayer | nn.TransformerDecoderLayer) -> None:
     """Copy the weights of torch's layer."""
     ours: dict[str, nn.Module] = {"self_attn": block.self_attention}
@@ -45,16 +60,7 @@ def load(block: Block, layer: nn.TransformerEncoderLayer | nn.TransformerDecoder
 @pytest.mark.parametrize("placement", ["pre", "post"])
 @pytest.mark.parametrize("causal", [False, True])
 def test_equals_torchs_encoder_layer(placement, activation, causal):
-    layer = nn.TransformerEncoderLayer(
-        32,
-        4,
-        48,
-        dropout=0.0,
-        activation=activation,
-        norm_first=placement == "pre",
-        batch_first=True,
-    )
-    jitter(layer)
+    layer = torchs(nn.TransformerEncoderLayer, placement, activation)
     block = Block(TransformerConfig(**TINY, norm_placement=placement, activation=activation))
     load(block, layer)
     x = torch.randn(3, 6, 32)
@@ -69,16 +75,7 @@ def test_equals_torchs_encoder_layer(placement, activation, causal):
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
 @pytest.mark.parametrize("placement", ["pre", "post"])
 def test_equals_torchs_decoder_layer(placement, activation):
-    layer = nn.TransformerDecoderLayer(
-        32,
-        4,
-        48,
-        dropout=0.0,
-        activation=activation,
-        norm_first=placement == "pre",
-        batch_first=True,
-    )
-    jitter(layer)
+    layer = torchs(nn.TransformerDecoderLayer, placement, activation)
     config = TransformerConfig(**TINY, norm_placement=placement, activation=activation)
     block = Block(config, cross=True)
     load(block, layer)

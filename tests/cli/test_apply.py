@@ -115,6 +115,27 @@ def test_classify_texts(best, capsys):
         assert sum(found["classes"].values()) == pytest.approx(1)
 
 
+def test_classify_pairs_of_texts(experiment, tmp_path, capsys):
+    rows = [{"premise": f"a{i}", "hypothesis": f"b{i}", "label": i % 2} for i in range(32)]
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    fit = ["fit", "-c", experiment("TextClassification"), "--runs", tmp_path / "runs"]
+    columns = {"text": "premise", "text_pair": "hypothesis", "label": "label"}
+    named = [part for key, name in columns.items() for part in (f"--data.{key}", name)]
+    assert main(list(map(str, [*fit, "--data.path", file, *named]))) == 0
+    (checkpoint,) = tmp_path.glob("runs/*/*/checkpoints/best.ckpt")
+    capsys.readouterr()
+    assert main(["classify", str(checkpoint), "a1\tb1"]) == 0
+    (line,) = lines(capsys)
+    assert line.endswith("\ta1\tb1")
+    assert "with a tab between: 'a1'" in mistake(capsys, "classify", checkpoint, "a1")
+
+
+def test_an_image_is_no_text(best, capsys):
+    told = mistake(capsys, "classify", best("TextClassification"), "no/such.png")
+    assert told == "no/such.png names an image; this checkpoint classifies texts"
+
+
 @pytest.fixture
 def pictures(tmp_path):
     """A folder of pictures of several sizes and kinds."""

@@ -22,7 +22,7 @@ def test_every_text_is_fed_after_its_cls(write, cache, packing):
         assert batch.tokens.numel() <= 128
         flat, segments = batch.tokens.flatten(), batch.layout.segments.flatten()
         for start, text, label in zip(batch.first, batch.text, batch.labels, strict=True):
-            ids = facts.encode(text)
+            (ids,) = facts.encode([text])
             assert flat[start : start + len(ids)].tolist() == ids
             assert len(set(segments[start : start + len(ids)].tolist())) == 1
             seen.append((text, facts.labels[label]))
@@ -43,9 +43,17 @@ def test_pairs_are_joined_by_sep(write, cache):
     )
     batch = next(iter(data.val_dataloader()))
     first, second = batch.text[0].split("\n")
-    assert batch.tokens[0].tolist()[: len(first) + len(second) + 2] == data.facts.encode(
-        first, second
-    )
+    (fed,) = data.facts.encode([(first, second)])
+    assert batch.tokens[0, : len(fed)].tolist() == fed
+    tokenizer = data.facts.tokenizer
+    assert fed == [
+        tokenizer.cls,
+        *tokenizer.encode(first),
+        tokenizer.sep,
+        *tokenizer.encode(second),
+    ]
+    with pytest.raises(ValueError, match="trained on pairs of texts"):
+        data.facts.encode([first])
     assert data.facts.labels == ("0", "1", "2")
 
 

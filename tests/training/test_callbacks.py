@@ -66,11 +66,18 @@ def test_generated_text_is_shown(tmp_path):
     assert len(files["samples-step000000.md"].read_text(encoding="utf-8").splitlines()) == 2 + 4
 
 
+def gather(show: Show, batches, counts) -> None:
+    """Show each (rows, batch), of which there are as many as counts says."""
+    trainer = SimpleNamespace(num_val_batches=counts)
+    for index, (rows, batch) in enumerate(batches):
+        show.on_validation_batch_end(trainer, None, {"rows": rows}, batch, index)
+
+
 def drawn(count: int, limit: int) -> list[int]:
     show = Show(limit)
-    for start in range(0, count, 7):
-        rows = {"rows": [[i] for i in range(start, min(start + 7, count))]}
-        show._collect(rows, start, start // 7, [count // 7])
+    starts = range(0, count, 7)
+    rows = [[[i] for i in range(start, min(start + 7, count))] for start in starts]
+    gather(show, zip(rows, starts, strict=True), [len(starts)])
     return [row[0] for row in show.rows]
 
 
@@ -84,22 +91,20 @@ def test_rows_are_drawn_evenly_and_the_same_each_time():
 
 def test_the_picture_is_of_a_batch_in_the_middle():
     show = Show()
-    for index, batch in enumerate("abcde"):
-        show._collect(None, batch, index, [5])
+    gather(show, [([], batch) for batch in "abcde"], [5])
     assert show.batch == "c"
     # A stream does not know how many there are.
     show = Show()
-    for index, batch in enumerate("abcde"):
-        show._collect(None, batch, index, [float("inf")])
+    gather(show, [([], batch) for batch in "abcde"], [float("inf")])
     assert show.batch == "a"
 
 
 def test_nothing_is_shown_while_checking_sanity_or_on_other_ranks(tmp_path):
     for state in ({"sanity_checking": True}, {"is_global_zero": False}):
         show = Show()
-        show._collect({"rows": [["a", "b"]]}, "batch", 0, [1])
+        gather(show, [([["a", "b"]], "batch")], [1])
         usual = {"sanity_checking": False, "is_global_zero": True, "default_root_dir": tmp_path}
-        show._show(SimpleNamespace(**usual | state), None)
+        show.on_validation_epoch_end(SimpleNamespace(**usual | state), None)
         assert show.rows == []
     assert not list(tmp_path.iterdir())
 

@@ -63,6 +63,9 @@ def classify(arguments: list[str]) -> None:
         inputs: list[Any] = [_image(name) for name in names]
     else:
         names = inputs = [line for line in _texts(options) if line.strip()]
+        _no_images(names)
+        if task.facts.pairs:
+            inputs = [_pair(name) for name in names]
     results = (
         task.classify(inputs)
         if isinstance(task, ImageClassification)
@@ -171,6 +174,20 @@ def _image_files(names: Sequence[str]) -> list[Path]:
     if not files:
         raise ValueError(f"no image files in {', '.join(map(str, names))}")
     return files
+
+
+def _no_images(texts: Sequence[str]) -> None:
+    """Raises ValueError where an image is given to a checkpoint that classifies texts."""
+    for text in texts:
+        if Path(text).suffix.lower() in IMAGE_ENDINGS and len(text.split()) == 1:
+            raise ValueError(f"{text} names an image; this checkpoint classifies texts")
+
+
+def _pair(line: str) -> tuple[str, str]:
+    first, tab, second = line.partition("\t")
+    if not tab:
+        raise ValueError(f"this checkpoint classifies pairs of texts, with a tab between: {line!r}")
+    return first, second
 
 
 def _image(path: Path) -> Any:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from itertools import pairwise
 from pathlib import Path
+
+import yaml
 
 from tfzoo.data.corpora import CORPORA
 from tfzoo.data.source import READERS
@@ -34,7 +35,11 @@ def prepared(arguments: list[str]) -> list[str]:
         raise ValueError(
             "fit needs an experiment: tfzoo fit -c experiments/generation/shakespeare.yaml"
         )
-    if subcommand != "fit" and not options & {"--help", "-h"} and not _names_a_task(rest):
+    if (
+        subcommand != "fit"
+        and not options & {"--help", "-h"}
+        and not any(map(names_a_task, _config_files(rest)))
+    ):
         run = run_holding(checkpoint)
         if run is not None and run.config_file.is_file():
             rest = ["-c", str(run.config_file), *rest]
@@ -66,17 +71,19 @@ def _is_data(value: str) -> bool:
     return value in CORPORA or path.exists() or "/" in value or path.suffix in READERS
 
 
-def _names_a_task(arguments: list[str]) -> bool:
-    """Whether a config file among the arguments says what is measured, and not only on what hardware."""
+def _config_files(arguments: list[str]) -> list[str]:
     options = list(pairwise(arguments))
     files = [value for option, value in options if option in ("-c", "--config")]
-    files += [a.partition("=")[2] for a in arguments if a.startswith(("-c=", "--config="))]
-    # A file that is not there is the parser's to complain of.
-    return any(
-        not Path(file).is_file()
-        or re.search(r"^model:", Path(file).read_text(encoding="utf-8"), re.M)
-        for file in files
-    )
+    return files + [a.partition("=")[2] for a in arguments if a.startswith(("-c=", "--config="))]
+
+
+def names_a_task(file: str | Path) -> bool:
+    """Whether a config file says what is trained, and not only on what hardware."""
+    try:
+        config = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return True  # the parser's to complain of
+    return isinstance(config, dict) and "model" in config
 
 
 def _value(arguments: list[str], option: str) -> str | None:

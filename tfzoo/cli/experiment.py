@@ -22,7 +22,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 import tfzoo.data
 import tfzoo.tasks
 import tfzoo.training
-from tfzoo.cli.arguments import prepared
+from tfzoo.cli.arguments import names_a_task, prepared
 from tfzoo.cli.parser import WholeKeys
 from tfzoo.cli.quiet import quieten
 from tfzoo.cli.report import tell_end, tell_start
@@ -166,7 +166,7 @@ class ExperimentCLI(LightningCLI):
     def _experiment(self) -> str:
         """The name of the first config file that names a task; of the task itself where none does."""
         for file in self._get(self.config, "config") or []:
-            if "model" in (yaml.safe_load(Path(str(file)).read_text(encoding="utf-8")) or {}):
+            if names_a_task(str(file)):
                 return Path(str(file)).stem
         return type(self.model).__name__.lower()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, Self, get_origin, get_type_hints
 
 from tfzoo.data.tokenizer import Tokenizer
@@ -26,16 +26,17 @@ class Facts:
     def from_dict(cls, plain: dict[str, Any]) -> Self:
         """The facts that `to_dict` wrote.
 
-        Raises ValueError naming the entries that are missing or unknown.
+        Entries with a default may be missing: an older version knew nothing of them. Raises ValueError
+        naming the entries that are missing or unknown.
         """
         hints = get_type_hints(cls)
-        names = {field.name for field in fields(cls)}
-        if names != set(plain):
+        needed = {field.name for field in fields(cls) if field.default is MISSING}
+        if not needed <= set(plain) <= set(hints):
             raise ValueError(
-                f"{cls.__name__} needs {', '.join(sorted(names))}, but the checkpoint holds "
+                f"{cls.__name__} needs {', '.join(sorted(needed))}, but the checkpoint holds "
                 f"{', '.join(sorted(map(str, plain))) or 'nothing'}"
             )
-        return cls(**{name: _typed(hints[name], plain[name]) for name in names})
+        return cls(**{name: _typed(hints[name], value) for name, value in plain.items()})
 
     def check_same(self, other: Facts) -> None:
         """Raises ValueError where a network made for `other`, a checkpoint's facts, cannot serve.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,16 +26,32 @@ from tfzoo.data.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class TextFacts(Facts):
-    """What a classifier of texts must know; longest counts <cls>, and a pair's <sep>."""
+    """What a classifier of texts must know; longest counts <cls>, and a pair's <sep>.
+
+    pairs: whether what is classified is a pair of texts.
+    """
 
     tokenizer: Tokenizer
     labels: tuple[str, ...]
     longest: int
+    pairs: bool = False
 
-    def encode(self, text: str, pair: str | None = None) -> list[int]:
-        """The ids that a text is fed as: <cls> and the text, then <sep> and its pair if any."""
-        second = [self.tokenizer.sep, *self.tokenizer.encode(pair)] if pair is not None else []
-        return [self.tokenizer.cls, *self.tokenizer.encode(text), *second]
+    def encode(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[list[int]]:
+        """The ids that each text is fed as: <cls> and the text; of a pair, then <sep> and its second text.
+
+        Raises ValueError where single texts are given for pairs, or the other way round.
+        """
+        if any(isinstance(text, str) == self.pairs for text in texts):
+            said = "pairs of texts" if self.pairs else "single texts"
+            raise ValueError(f"this model was trained on {said} and can classify nothing else")
+        tokenizer = self.tokenizer
+        columns: Any = zip(*texts, strict=True) if self.pairs else [texts]
+        encoded = [tokenizer.encode_batch(column) for column in columns]
+        marks = (tokenizer.cls, tokenizer.sep)
+        return [
+            [id for mark, ids in zip(marks, row, strict=False) for id in (mark, *ids)]
+            for row in zip(*encoded, strict=True)
+        ]
 
 
 class _Encoded(NamedTuple):
@@ -105,7 +122,7 @@ class TextClassificationData(TaskData):
 
     def describe(self, encoded: dict[str, _Encoded]) -> TextFacts:
         longest = max(int(self.limits.longest(split.lengths)) for split in encoded.values())
-        return TextFacts(self.tokenizer, self.names, longest)
+        return TextFacts(self.tokenizer, self.names, longest, self.text_pair is not None)
 
     def batches(self, encoded: _Encoded, shuffle: bool, seed: int) -> Split:
         sampler = self.limits.sampler(encoded.lengths, shuffle, seed)

@@ -170,18 +170,19 @@ class TextClassification(Classification):
 
     @torch.inference_mode()
     def classify(
-        self, texts: Sequence[str], batch_size: int = 32, truncate: bool = False
+        self,
+        texts: Sequence[str] | Sequence[tuple[str, str]],
+        batch_size: int = 32,
+        truncate: bool = False,
     ) -> Iterator[dict[str, float]]:
-        """For each text its classes with their probabilities, likeliest first.
+        """For each text, or pair of texts, its classes with their probabilities, likeliest first.
 
         A text too long for the model raises ValueError, or is cut and counted in `self.truncated`.
         """
-        tokenizer = self.facts.tokenizer
-        encoded = [[tokenizer.cls, *row] for row in tokenizer.encode_batch(texts)]
-        fitted = self.fitted(encoded, truncate=truncate)
+        fitted = self.fitted(self.facts.encode(texts), truncate=truncate)
         for start in range(0, len(fitted), batch_size):
             rows = fitted[start : start + batch_size]
-            tokens, layout = self.padded(rows, tokenizer.pad)
+            tokens, layout = self.padded(rows, self.facts.tokenizer.pad)
             first = torch.arange(len(rows), device=self.device) * tokens.shape[1]
             yield from ranked(self.network(tokens, layout, first), self.facts.labels)
 

@@ -42,12 +42,10 @@ class Show(Callback):
         batch_idx: int,
         *_: Any,
     ) -> None:
-        self._collect(outputs, batch, batch_idx, trainer.num_val_batches)
-
-    def _collect(self, outputs: Any, batch: Any, index: int, counts: Any) -> None:
         # Batches come by length: in the middle ones are samples of a size to look at.
+        counts: Any = trainer.num_val_batches
         count = (counts if isinstance(counts, list) else [counts])[0]
-        if self.batch is None or (count != float("inf") and index == count // 2):
+        if self.batch is None or (count != float("inf") and batch_idx == count // 2):
             self.batch = batch
         for row in outputs["rows"] if outputs else ():
             # Reservoir sampling (Vitter 1985): batches come by length, and the first rows would all be long ones.
@@ -57,25 +55,22 @@ class Show(Callback):
             elif (place := self.chance.randrange(self.seen)) < self.limit:
                 self.rows[place] = row
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._show(trainer, pl_module)
-
-    def _show(self, trainer: Trainer, module: Any) -> None:
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         rows, batch = self.rows, self.batch
         self._forget()
         if trainer.sanity_checking or batch is None or not trainer.is_global_zero:
             return
         step, folder = trainer.global_step, Path(trainer.default_root_dir) / "figures"
-        rows = rows + module.samples()
+        rows = rows + pl_module.samples()
         if rows and isinstance(rows[0][0], np.ndarray):
             captions = [f"{label}, read as {read} ({p:.0%})" for _, label, read, p in rows]
             pictures = [ImageGrid("misread", [row[0] for row in rows], captions)]
         else:
             pictures = []
             if rows:
-                write_table(folder / f"samples-step{step:06d}.md", module.columns, rows)
-                log_table(trainer.loggers, "samples", module.columns, rows, step)
-        for picture in pictures + module.pictures(batch):
+                write_table(folder / f"samples-step{step:06d}.md", pl_module.columns, rows)
+                log_table(trainer.loggers, "samples", pl_module.columns, rows, step)
+        for picture in pictures + pl_module.pictures(batch):
             path = folder / f"{picture.name}-step{step:06d}.png"
             save(picture.draw(), path)
             log_figure(trainer.loggers, picture.name, path, step)
