@@ -106,18 +106,37 @@ def test_two_readings_are_drawn_together():
     twice.load_state_dict(plain.state_dict())
     assert_close(twice.loss(batch).total, plain.loss(batch).total)
     twice.token_dropout = 0.5
-    torch.manual_seed(3)
-    p, q = twice.logits(batch).log_softmax(-1), twice.logits(batch).log_softmax(-1)
+    seen = []
+    twice.network.output.register_forward_hook(lambda _, __, logits: seen.append(logits))
+    loss = twice.loss(batch)
+    p, q = (logits.log_softmax(-1) for logits in seen)
     usual = (
         F.nll_loss(p, batch.labels, reduction="sum") + F.nll_loss(q, batch.labels, reduction="sum")
     ) / 2
     divergence = F.kl_div(p, q, reduction="sum", log_target=True) + F.kl_div(
         q, p, reduction="sum", log_target=True
     )
-    torch.manual_seed(3)
-    loss = twice.loss(batch)
     assert_close(loss.total, usual + 2.0 * divergence / 2)
     assert int(loss.count) == len(TEXTS)
+
+
+def test_hidden_tokens_are_to_be_named():
+    task = settled(text_classification(token_dropout=0.5, masked_lm=0.3)).train()
+    batch = text_batch(task, PACKED)
+    seen, fed = [], []
+    task.network.encoder.register_forward_hook(lambda _, __, x: seen.append(x))
+    task.network.embedding.register_forward_pre_hook(lambda _, inputs: fed.append(inputs[0]))
+    task.network.output.register_forward_hook(lambda _, __, logits: seen.append(logits))
+    loss = task.loss(batch)
+    x, logits = seen
+    named = (x @ task.network.embedding.weight.T).log_softmax(-1)
+    named = -named.gather(-1, batch.tokens[..., None])[..., 0][fed[0] != batch.tokens].mean()
+    texts = len(batch.labels)
+    usual = F.cross_entropy(logits, batch.labels, reduction="sum")
+    assert_close(loss.total, usual + 0.3 * texts * named)
+    assert int(loss.count) == texts
+    with pytest.raises(ValueError, match="set token_dropout above 0"):
+        text_classification(masked_lm=0.3)
 
 
 @pytest.mark.parametrize("settings", [{"mixup": 0.8}, {"cutmix": 1.0}], ids=str)

@@ -65,10 +65,13 @@ class TextClassifier(nn.Module):
         """The encoder's output. tokens: (B, T); returns (B, T, D)."""
         return self.encoder(self.embedding(tokens), layout)
 
+    def classify(self, hidden: Tensor, layout: Layout, first: Tensor) -> Tensor:
+        """hidden: (B, T, D); first: (N,) as in `pool`; returns logits (N, V), texts in row-major order."""
+        return self.output(self.dropout(pool(hidden, layout, first, self.pooling)))
+
     def forward(self, tokens: Tensor, layout: Layout, first: Tensor) -> Tensor:
         """tokens: (B, T); first: (N,) as in `pool`; returns logits (N, V), texts in row-major order."""
-        x = pool(self.hidden(tokens, layout), layout, first, self.pooling)
-        return self.output(self.dropout(x))
+        return self.classify(self.hidden(tokens, layout), layout, first)
 
 
 class ImageClassifier(nn.Module):

@@ -99,6 +99,8 @@ class TextClassification(Classification):
         pooling: "cls" classifies the first token, "mean" the mean over tokens.
         label_smoothing: share of the target probability spread over the classes.
         token_dropout: share of the input tokens that training hides behind <unk>.
+        masked_lm: weight of masked language modelling (Devlin et al. 2019): the hidden tokens are to be named, by the
+            embedding as output weights; 0 leaves it out, otherwise token_dropout must be above 0.
         consistency: weight of R-Drop (Liang et al. 2021): each training text is read twice, under different dropout,
             and the two readings are drawn towards each other; 0 reads once.
         optimizer: of parameter groups.
@@ -118,6 +120,7 @@ class TextClassification(Classification):
         pooling: Pooling = "cls",
         label_smoothing: float = 0.0,
         token_dropout: float = 0.0,
+        masked_lm: float = 0.0,
         consistency: float = 0.0,
         optimizer: OptimizerFactory | None = None,
         schedule: Schedule | None = None,
@@ -128,38 +131,51 @@ class TextClassification(Classification):
             "pooling": pooling,
             "label_smoothing": label_smoothing,
             "token_dropout": token_dropout,
+            "masked_lm": masked_lm,
             "consistency": consistency,
         }
         super().__init__(facts, settings, optimizer, schedule)
         self.check_length(self.facts.longest, backbone)
-        self.token_dropout, self.consistency = token_dropout, consistency
+        if masked_lm and not token_dropout:
+            raise ValueError(
+                "masked_lm needs tokens to name: set token_dropout above 0, such as 0.15"
+            )
+        self.token_dropout, self.masked_lm, self.consistency = token_dropout, masked_lm, consistency
         self.network = TextClassifier(
             backbone, self.facts.tokenizer.vocab_size, len(self.facts.labels), pooling
         )
         self.build_metrics(label_smoothing)
 
     def logits(self, batch: TextBatch) -> Tensor:
-        tokens = batch.tokens
-        if self.training and self.token_dropout:
-            hidden = torch.rand(tokens.shape, device=tokens.device) < self.token_dropout
-            hidden &= batch.layout.positions > 0  # the class token stays
-            tokens = tokens.masked_fill(hidden, self.facts.tokenizer.unk)
-        return self.network(tokens, batch.layout, batch.first)
+        return self.network(batch.tokens, batch.layout, batch.first)
 
     def loss(self, batch: TextBatch) -> Loss:
-        if not (self.training and self.consistency):
+        if not self.training:
             return super().loss(batch)
-        first, second = self.logits(batch), self.logits(batch)
-        readings = [
-            self.cross_entropy(logits, batch.labels, self.label_smoothing)
-            for logits in (first, second)
-        ]
-        p, q = (logits.float().log_softmax(-1) for logits in (first, second))
-        apart = (
-            (p.exp() - q.exp()) * (p - q)
-        ).sum() / 2  # mean of both Kullback-Leibler divergences
-        total = (readings[0].total + readings[1].total) / 2 + self.consistency * apart
-        return Loss(total, readings[0].count)
+        logits, total = self._training_reading(batch)
+        if self.consistency:
+            again, other = self._training_reading(batch)
+            p, q = (reading.float().log_softmax(-1) for reading in (logits, again))
+            # The mean of both Kullback-Leibler divergences.
+            apart = ((p.exp() - q.exp()) * (p - q)).sum() / 2
+            total = (total + other) / 2 + self.consistency * apart
+        return Loss(total, torch.tensor(len(batch.labels), device=total.device))
+
+    def _training_reading(self, batch: TextBatch) -> tuple[Tensor, Tensor]:
+        """Logits (N, V) of the texts with some tokens hidden, and the sum of their losses."""
+        tokens, layout = batch.tokens, batch.layout
+        hidden = torch.rand(tokens.shape, device=tokens.device) < self.token_dropout
+        hidden &= (layout.positions > 0) & (layout.segments > 0)  # the class token stays
+        fed = tokens.masked_fill(hidden, self.facts.tokenizer.unk) if self.token_dropout else tokens
+        x = self.network.hidden(fed, layout)
+        logits = self.network.classify(x, layout, batch.first)
+        total = self.cross_entropy(logits, batch.labels, self.label_smoothing).total
+        if self.masked_lm:
+            guesses = self.network.embedding.logits(x[hidden]).float()
+            named = F.cross_entropy(guesses, tokens[hidden], reduction="sum")
+            # A mean over tokens, a sum over texts: as much for each text as its class is.
+            total = total + self.masked_lm * len(batch.labels) * named / hidden.sum().clamp(min=1)
+        return logits, total
 
     def row(self, batch: TextBatch, index: int) -> str:
         return batch.text[index]
