@@ -131,9 +131,11 @@ def test_classify_pairs_of_texts(experiment, tmp_path, capsys):
     assert "with a tab between: 'a1'" in mistake(capsys, "classify", checkpoint, "a1")
 
 
-def test_an_image_is_no_text(best, capsys):
-    told = mistake(capsys, "classify", best("TextClassification"), "no/such.png")
-    assert told == "no/such.png names an image; this checkpoint classifies texts"
+def test_an_image_is_no_text(best, tmp_path, capsys):
+    image = tmp_path / "a.png"
+    Image.new("L", (4, 4)).save(image)
+    told = mistake(capsys, "classify", best("TextClassification"), image)
+    assert told == f"{image} names an image; this checkpoint classifies texts"
 
 
 @pytest.fixture

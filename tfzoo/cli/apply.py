@@ -63,7 +63,7 @@ def classify(arguments: list[str]) -> None:
         inputs: list[Any] = [_image(name) for name in names]
     else:
         names = inputs = [line for line in _texts(options) if line.strip()]
-        _no_images(names)
+        _no_images(options.text)
         if task.facts.pairs:
             inputs = [_pair(name) for name in names]
     results = (
@@ -179,7 +179,7 @@ def _image_files(names: Sequence[str]) -> list[Path]:
 def _no_images(texts: Sequence[str]) -> None:
     """Raises ValueError where an image is given to a checkpoint that classifies texts."""
     for text in texts:
-        if Path(text).suffix.lower() in IMAGE_ENDINGS and len(text.split()) == 1:
+        if Path(text).suffix.lower() in IMAGE_ENDINGS and Path(text).is_file():
             raise ValueError(f"{text} names an image; this checkpoint classifies texts")
 
 

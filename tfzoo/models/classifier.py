@@ -65,13 +65,25 @@ class TextClassifier(nn.Module):
         """The encoder's output. tokens: (B, T); returns (B, T, D)."""
         return self.encoder(self.embedding(tokens), layout)
 
-    def classify(self, hidden: Tensor, layout: Layout, first: Tensor) -> Tensor:
-        """hidden: (B, T, D); first: (N,) as in `pool`; returns logits (N, V), texts in row-major order."""
-        return self.output(self.dropout(pool(hidden, layout, first, self.pooling)))
+    def forward(
+        self, tokens: Tensor, layout: Layout, first: Tensor, masked: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Classes of the texts, and what tokens stood at some places (masked language modelling).
 
-    def forward(self, tokens: Tensor, layout: Layout, first: Tensor) -> Tensor:
-        """tokens: (B, T); first: (N,) as in `pool`; returns logits (N, V), texts in row-major order."""
-        return self.classify(self.hidden(tokens, layout), layout, first)
+        Both in one call: it is where a sharded network gathers its weights.
+
+        Args:
+            tokens: (B, T).
+            layout: of the tokens.
+            first: (N,) as in `pool`.
+            masked: (B, T) bool, the places whose tokens are to be named; None for none.
+
+        Returns logits (N, V), texts in row-major order; with `masked` also logits over the vocabulary,
+        (places, vocabulary).
+        """
+        x = self.hidden(tokens, layout)
+        logits = self.output(self.dropout(pool(x, layout, first, self.pooling)))
+        return logits if masked is None else (logits, self.embedding.logits(x[masked]))
 
 
 class ImageClassifier(nn.Module):

@@ -162,19 +162,28 @@ class TextClassification(Classification):
         return Loss(total, torch.tensor(len(batch.labels), device=total.device))
 
     def _training_reading(self, batch: TextBatch) -> tuple[Tensor, Tensor]:
-        """Logits (N, V) of the texts with some tokens hidden, and the sum of their losses."""
-        tokens, layout = batch.tokens, batch.layout
-        hidden = torch.rand(tokens.shape, device=tokens.device) < self.token_dropout
-        hidden &= (layout.positions > 0) & (layout.segments > 0)  # the class token stays
-        fed = tokens.masked_fill(hidden, self.facts.tokenizer.unk) if self.token_dropout else tokens
-        x = self.network.hidden(fed, layout)
-        logits = self.network.classify(x, layout, batch.first)
+        """Logits (N, V) of the texts with some tokens masked, and the sum of their losses, masked_lm's included."""
+        tokens, masked = batch.tokens, None
+        if self.token_dropout:
+            masked = torch.rand(tokens.shape, device=tokens.device) < self.token_dropout
+            for special in (
+                self.facts.tokenizer.cls,
+                self.facts.tokenizer.sep,
+                self.facts.tokenizer.unk,
+            ):
+                masked &= tokens != special
+            masked &= batch.layout.segments > 0
+            fed = tokens.masked_fill(masked, self.facts.tokenizer.unk)
+        else:
+            fed = tokens
+        if masked is None or not self.masked_lm:
+            logits = self.network(fed, batch.layout, batch.first)
+            return logits, self.cross_entropy(logits, batch.labels, self.label_smoothing).total
+        logits, guesses = self.network(fed, batch.layout, batch.first, masked)
         total = self.cross_entropy(logits, batch.labels, self.label_smoothing).total
-        if self.masked_lm:
-            guesses = self.network.embedding.logits(x[hidden]).float()
-            named = F.cross_entropy(guesses, tokens[hidden], reduction="sum")
-            # A mean over tokens, a sum over texts: as much for each text as its class is.
-            total = total + self.masked_lm * len(batch.labels) * named / hidden.sum().clamp(min=1)
+        named = F.cross_entropy(guesses.float(), tokens[masked], reduction="sum")
+        # A mean over tokens, a sum over texts: as much for each text as its class is.
+        total = total + self.masked_lm * len(batch.labels) * named / masked.sum().clamp(min=1)
         return logits, total
 
     def row(self, batch: TextBatch, index: int) -> str:
