@@ -68,7 +68,7 @@ def translation_batch(
 
 
 def text_classification(**settings: Any) -> TextClassification:
-    facts = TextFacts(characters(*(text for text, _ in TEXTS)), ("good", "bad", "so"), 20)
+    facts = TextFacts(characters(*(text for text, _ in TEXTS)), ("good", "bad", "so"), 20, False)
     torch.manual_seed(0)
     return TextClassification(**{"backbone": BACKBONE, "facts": facts, **settings})
 

@@ -91,7 +91,7 @@ def test_facts_come_once_and_survive_a_checkpoint(write, tmp_path, cache):
     assert ours.facts is facts
     torch.save(facts.to_dict(), tmp_path / "facts.pt")
     assert TextFacts.from_dict(torch.load(tmp_path / "facts.pt", weights_only=True)) == facts
-    with pytest.raises(ValueError, match="TextFacts needs labels, longest, tokenizer, but"):
+    with pytest.raises(ValueError, match="TextFacts needs labels, longest, pairs, tokenizer, but"):
         TextFacts.from_dict({"labels": []})
 
 
@@ -99,7 +99,7 @@ def test_facts_know_a_network_that_cannot_serve(write, cache):
     facts = data(write(train=ROWS), cache).facts
     facts.check_same(facts)
     with pytest.raises(ValueError, match="labels do not match"):
-        facts.check_same(TextFacts(facts.tokenizer, ("a", "c"), 9))
+        facts.check_same(TextFacts(facts.tokenizer, ("a", "c"), 9, False))
 
 
 def test_data_travels_to_processes_without_its_trainer(write, cache):

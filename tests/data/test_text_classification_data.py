@@ -1,5 +1,7 @@
 """Labelled texts become batches that begin with <cls>, and labels are never guessed."""
 
+from dataclasses import replace
+
 import datasets
 import pytest
 
@@ -52,8 +54,15 @@ def test_pairs_are_joined_by_sep(write, cache):
         tokenizer.sep,
         *tokenizer.encode(second),
     ]
-    with pytest.raises(ValueError, match="trained on pairs of texts"):
-        data.facts.encode([first])
+    for wrong in ([first], [(first,)], [(first, second, second)], first):
+        with pytest.raises(ValueError, match="trained on pairs of texts"):
+            data.facts.encode(wrong)
+    single = replace(data.facts, pairs=False)
+    for wrong in ([(first, second)], first):
+        with pytest.raises(ValueError, match="trained on single texts"):
+            single.encode(wrong)
+    with pytest.raises(ValueError, match="trained on pairs of texts, the data gives single texts"):
+        single.check_same(data.facts)
     assert data.facts.labels == ("0", "1", "2")
 
 

@@ -120,6 +120,14 @@ def test_two_readings_are_drawn_together():
     assert int(loss.count) == len(TEXTS)
 
 
+def test_masked_language_modelling_is_of_training_alone_and_may_find_nothing_masked():
+    task = settled(text_classification(token_dropout=1e-9, masked_lm=0.3, consistency=1.0))
+    batch = text_batch(task)
+    usual = F.cross_entropy(task.logits(batch), batch.labels, reduction="sum")
+    assert_close(task.eval().loss(batch).total, usual)
+    assert_close(task.train().loss(batch).total, usual)
+
+
 def test_hidden_tokens_are_to_be_named():
     task = settled(text_classification(token_dropout=0.5, masked_lm=0.3)).train()
     batch = text_batch(task, PACKED)

@@ -214,7 +214,7 @@ def test_weights_that_do_not_fit_are_told():
 
 
 def test_a_task_wants_the_data_of_its_kind():
-    facts = TextFacts(characters("a"), ("x", "y"), 3)
+    facts = TextFacts(characters("a"), ("x", "y"), 3, False)
     with pytest.raises(
         ValueError, match="Generation needs data that gives LanguageFacts, not TextFacts"
     ):

@@ -36,6 +36,31 @@ def learn(model: LanguageModel, rows: Tensor, optimizer: Optimizer) -> None:
     optimizer.zero_grad()
 
 
+@pytest.fixture
+def alone(tmp_path):
+    """A process group of this process alone."""
+    dist.init_process_group(
+        "gloo", init_method=f"file://{tmp_path / 'meeting'}", rank=0, world_size=1
+    )
+    yield init_device_mesh("cpu", (1,))
+    dist.destroy_process_group()
+
+
+def test_a_sharded_network_of_every_task_trains(alone):
+    from small_tasks import every_task, text_batch, text_classification  # not in a process of ours
+
+    texts = text_classification(token_dropout=0.5, masked_lm=0.3, consistency=1.0)
+    for task, batch in [*every_task(), (texts, text_batch(texts))]:
+        torch.manual_seed(0)
+        whole = task.train().loss(batch).total
+        shard(task.network, alone)
+        torch.manual_seed(0)
+        loss = task.loss(batch).total
+        torch.testing.assert_close(loss, whole)
+        loss.backward()
+        assert all(p.grad is not None for p in task.network.parameters() if p.requires_grad)
+
+
 @torch.no_grad()
 def decode(model: LanguageModel, rows: Tensor, count: int) -> None:
     model(rows, Layout.full(*rows.shape))  # as a validation step begins

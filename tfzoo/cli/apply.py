@@ -50,7 +50,8 @@ def translate(arguments: list[str]) -> None:
 def classify(arguments: list[str]) -> None:
     """`tfzoo classify CHECKPOINT [TEXT or IMAGE ...]`: label and probability, then the input, tab-separated."""
     parser = _parser(
-        "classify", "Classify texts or lines, or image files, by a checkpoint of either task."
+        "classify",
+        "Classify texts or lines, pairs of texts with a tab between, or image files, by a checkpoint of either task.",
     )
     parser.add_argument("--truncate", action="store_true", help="cut texts too long for the model")
     parser.add_argument("--json", action="store_true", help="every class with its probability")

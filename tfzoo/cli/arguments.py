@@ -78,7 +78,7 @@ def _config_files(arguments: list[str]) -> list[str]:
 
 
 def names_a_task(file: str | Path) -> bool:
-    """Whether a config file says what is trained, and not only on what hardware."""
+    """Whether a config file says what is trained, and not only on what hardware; true of one that cannot be read."""
     try:
         config = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):

@@ -166,7 +166,7 @@ class ExperimentCLI(LightningCLI):
     def _experiment(self) -> str:
         """The name of the first config file that names a task; of the task itself where none does."""
         for file in self._get(self.config, "config") or []:
-            if names_a_task(str(file)):
+            if file is not None and names_a_task(str(file)):
                 return Path(str(file)).stem
         return type(self.model).__name__.lower()
 

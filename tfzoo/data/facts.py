@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Self, get_origin, get_type_hints
 
 from tfzoo.data.tokenizer import Tokenizer
@@ -26,14 +26,12 @@ class Facts:
     def from_dict(cls, plain: dict[str, Any]) -> Self:
         """The facts that `to_dict` wrote.
 
-        Entries with a default may be missing: an older version knew nothing of them. Raises ValueError
-        naming the entries that are missing or unknown.
+        Raises ValueError naming the entries that are missing or unknown.
         """
         hints = get_type_hints(cls)
-        needed = {field.name for field in fields(cls) if field.default is MISSING}
-        if not needed <= set(plain) <= set(hints):
+        if set(hints) != set(plain):
             raise ValueError(
-                f"{cls.__name__} needs {', '.join(sorted(needed))}, but the checkpoint holds "
+                f"{cls.__name__} needs {', '.join(sorted(hints))}, but the checkpoint holds "
                 f"{', '.join(sorted(map(str, plain))) or 'nothing'}"
             )
         return cls(**{name: _typed(hints[name], value) for name, value in plain.items()})
@@ -51,6 +49,11 @@ class Facts:
                     f"the {name} vocabulary does not match the checkpoint's: "
                     f"{ours.vocab_size} tokens here, {theirs.vocab_size} there; "
                     "use the data the checkpoint was trained on, or its tokenizer.json"
+                )
+            if name == "pairs" and theirs != ours:
+                said = ("single texts", "pairs of texts")
+                raise ValueError(
+                    f"the checkpoint was trained on {said[theirs]}, the data gives {said[ours]}"
                 )
             if name == "labels" and tuple(theirs) != tuple(ours):
                 raise ValueError(

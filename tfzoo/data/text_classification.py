@@ -34,24 +34,35 @@ class TextFacts(Facts):
     tokenizer: Tokenizer
     labels: tuple[str, ...]
     longest: int
-    pairs: bool = False
+    pairs: bool
 
     def encode(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[list[int]]:
         """The ids that each text is fed as: <cls> and the text; of a pair, then <sep> and its second text.
 
         Raises ValueError where single texts are given for pairs, or the other way round.
         """
-        if any(isinstance(text, str) == self.pairs for text in texts):
+        wanted = _is_pair if self.pairs else _is_text
+        if isinstance(texts, str) or not all(map(wanted, texts)):
             said = "pairs of texts" if self.pairs else "single texts"
-            raise ValueError(f"this model was trained on {said} and can classify nothing else")
+            raise ValueError(
+                f"this model was trained on {said}: it takes a list of those, and nothing else"
+            )
         tokenizer = self.tokenizer
         columns: Any = zip(*texts, strict=True) if self.pairs else [texts]
         encoded = [tokenizer.encode_batch(column) for column in columns]
         marks = (tokenizer.cls, tokenizer.sep)
         return [
-            [id for mark, ids in zip(marks, row, strict=False) for id in (mark, *ids)]
+            [id for mark, ids in zip(marks[: len(row)], row, strict=True) for id in (mark, *ids)]
             for row in zip(*encoded, strict=True)
         ]
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, tuple | list) and len(value) == 2 and all(map(_is_text, value))
 
 
 class _Encoded(NamedTuple):
