@@ -14,6 +14,7 @@ import yaml
 
 from tfzoo.cli import main
 from tfzoo.tasks import Task, Translation
+from tfzoo.tracking.runs import Run, newest_checkpoint
 from tfzoo.training.checkpoint import read_checkpoint
 
 TASKS = ["Translation", "TextClassification", "ImageClassification", "Generation"]
@@ -26,6 +27,12 @@ def fit(config: Path, runs: Path, *flags: str) -> Path:
     assert main(["fit", "-c", str(config), f"--runs={runs}", *flags]) == 0
     (run,) = set(runs.glob("*/*")) - before
     return run
+
+
+def last_of(run: Path) -> Path:
+    newest = newest_checkpoint(Run(run))
+    assert newest is not None
+    return newest
 
 
 def metrics(run: Path) -> list[dict[str, str]]:
@@ -41,7 +48,12 @@ def config_of(run: Path) -> dict:
 def test_a_run_leaves_all_in_its_folder(task, trained):
     run = trained(task)
     names = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
-    assert {"config.yaml", "metrics.csv", "checkpoints/best.ckpt", "checkpoints/last.ckpt"} <= names
+    assert {
+        "config.yaml",
+        "metrics.csv",
+        "checkpoints/best.ckpt",
+        "checkpoints/step-00000002.ckpt",
+    } <= names
     assert not any(".partial" in name for name in names)
     picture = "alignment" if task == "Translation" else "attention"
     assert f"figures/{picture}-step000002.png" in names
@@ -56,7 +68,7 @@ def test_a_run_leaves_all_in_its_folder(task, trained):
         type(Task.from_checkpoint(run / "checkpoints/best.ckpt")).best[0],
     } <= logged
     assert best["global_step"] in (1, 2)
-    assert read_checkpoint(run / "checkpoints/last.ckpt")["global_step"] == 2
+    assert read_checkpoint(last_of(run))["global_step"] == 2
 
 
 @pytest.mark.slow
@@ -83,9 +95,7 @@ def test_its_config_gives_the_same_training_again(trained, tmp_path):
     assert again.parent.name == run.parent.name
     assert again.name != run.name
     assert config_of(again) == config_of(run) | {"runs": str(tmp_path)}
-    ours, theirs = (
-        read_checkpoint(r / "checkpoints/last.ckpt")["state_dict"] for r in (run, again)
-    )
+    ours, theirs = (read_checkpoint(last_of(r))["state_dict"] for r in (run, again))
     for name, weight in ours.items():
         assert torch.equal(weight, theirs[name]), name
 
@@ -95,7 +105,7 @@ def test_a_config_says_nothing_of_what_was_for_once(experiment, tmp_path):
     assert run == tmp_path / "mine" / "first"
     config = config_of(run)
     assert (config["experiment"], config["run_id"], config["ckpt_path"]) == ("mine", None, None)
-    last = run / "checkpoints/last.ckpt"
+    last = last_of(run)
     assert (
         main(
             ["fit", "-c", str(run / "config.yaml"), f"--ckpt_path={last}", "--trainer.max_steps=3"]
@@ -114,13 +124,13 @@ def test_a_resumed_run_goes_on_in_its_folder_and_flags_win(trained, tmp_path):
         "--model.backbone.dropout=0.25",
         "--model.label_smoothing=0.2",
     ]
-    last = run / "checkpoints/last.ckpt"
+    last = last_of(run)
     arguments = ["fit", "-c", str(run / "config.yaml"), f"--ckpt_path={last}", *flags]
     assert main([*arguments, f"--runs={tmp_path / 'elsewhere'}"]) == 0
     assert not (tmp_path / "elsewhere").exists()
-    checkpoint = read_checkpoint(last)
+    checkpoint = read_checkpoint(last_of(run))
     assert checkpoint["global_step"] == 4
-    task = Task.from_checkpoint(last)
+    task = Task.from_checkpoint(last_of(run))
     assert (task.network.config.dropout, task.settings["label_smoothing"]) == (0.25, 0.2)
     settings = config_of(run)
     assert settings["trainer"]["max_steps"] == 4
@@ -139,10 +149,10 @@ def test_a_training_that_is_resumed_equals_one_that_was_not(experiment, tmp_path
     flags = ["--model.schedule.total=6", "--data.batch_tokens=64", "--trainer.val_check_interval=3"]
     whole = fit(config, tmp_path, *flags, "--trainer.max_steps=6", "--run_id=whole")
     half = fit(config, tmp_path, *flags, "--trainer.max_steps=3", "--run_id=half")
-    last = half / "checkpoints/last.ckpt"
+    last = last_of(half)
     again = ["fit", "-c", str(half / "config.yaml"), f"--ckpt_path={last}", "--trainer.max_steps=6"]
     assert main(again) == 0
-    ours, theirs = (read_checkpoint(run / "checkpoints/last.ckpt") for run in (whole, half))
+    ours, theirs = (read_checkpoint(last_of(run)) for run in (whole, half))
     assert ours["global_step"] == theirs["global_step"] == 6
     assert ours["lr_schedulers"] == theirs["lr_schedulers"]
     for name, weight in ours["state_dict"].items():
@@ -186,13 +196,41 @@ def test_measuring_changes_nothing_of_the_run(trained):
     (run / "validation.json").unlink()
 
 
+def test_a_run_is_resumed_by_its_folder_and_says_from_where(trained, tmp_path, capsys):
+    run = Path(shutil.copytree(trained("Generation"), tmp_path / "runs/x/1"))
+    newest = last_of(run)
+    assert main(["resume", str(run), "--trainer.max_steps=3"]) == 0
+    assert f"resuming from {newest}" in capsys.readouterr().out
+    assert last_of(run).name == "step-00000003.ckpt"
+    # A requeued job, which knows its name alone.
+    again = ["fit", "-c", str(run / "config.yaml"), f"--runs={tmp_path / 'runs'}", "--run_id=1"]
+    assert main([*again, "--experiment=x", "--ckpt_path=last", "--trainer.max_steps=4"]) == 0
+    assert read_checkpoint(last_of(run))["global_step"] == 4
+    assert [int(row["step"]) for row in metrics(run) if row["val/loss"]] == [0, 1, 2, 3]
+    # Its first start finds nothing to go on from.
+    again = [*again[:3], f"--runs={tmp_path / 'new'}", "--run_id=1", "--ckpt_path=last"]
+    assert main([*again, "--experiment=x", "--trainer.max_steps=1"]) == 0
+    assert [int(row["step"]) for row in metrics(tmp_path / "new/x/1") if row["val/loss"]] == [0]
+
+
+def test_what_cannot_be_resumed_is_told(tmp_path, capsys):
+    (tmp_path / "empty/checkpoints").mkdir(parents=True)
+    for arguments, told in (
+        ([], "resume needs the folder of a run"),
+        ([tmp_path / "none"], "there is nothing at"),
+        ([tmp_path / "empty"], "holds no whole checkpoint to go on from"),
+    ):
+        assert main(["resume", *map(str, arguments)]) == 2
+        assert told in capsys.readouterr().err
+
+
 EMA = json.dumps([{"class_path": "EMAWeightAveraging", "init_args": {"decay": 0.5}}])
 
 
 def test_averaged_weights_are_those_of_the_checkpoint(experiment, tmp_path):
     flags = [f"--trainer.callbacks={EMA}", "--trainer.max_steps=3"]
     run = fit(experiment("Translation"), tmp_path, *flags)
-    last = run / "checkpoints/last.ckpt"
+    last = last_of(run)
     checkpoint = read_checkpoint(last)
     averaged, current = checkpoint["state_dict"], checkpoint["current_model_state"]
     assert averaged.keys() == current.keys()
@@ -208,7 +246,7 @@ def test_averaged_weights_are_those_of_the_checkpoint(experiment, tmp_path):
     # Training goes on from the current ones.
     arguments = ["fit", "-c", str(run / "config.yaml"), "--ckpt_path", str(last)]
     assert main([*arguments, "--trainer.max_steps=4"]) == 0
-    assert read_checkpoint(last)["global_step"] == 4
+    assert read_checkpoint(last_of(run))["global_step"] == 4
 
 
 def test_pictures_and_samples_are_of_the_averaged_weights(experiment, tmp_path, monkeypatch):
@@ -226,7 +264,7 @@ def test_pictures_and_samples_are_of_the_averaged_weights(experiment, tmp_path, 
     run = fit(
         experiment("Generation"), tmp_path, f"--trainer.callbacks={EMA}", "--trainer.max_steps=2"
     )
-    checkpoint = read_checkpoint(run / "checkpoints/last.ckpt")
+    checkpoint = read_checkpoint(last_of(run))
     assert torch.equal(seen[-1], checkpoint["state_dict"][weight])
     assert not torch.equal(seen[-1], checkpoint["current_model_state"][weight])
 
@@ -240,10 +278,10 @@ def test_half_precision_takes_a_step_and_shows_itself(task, precision, experimen
     flags = [f"--trainer.precision={precision}", "--trainer.max_steps=1"]
     run = fit(experiment(task), tmp_path, *flags)
     assert list(run.glob("figures/*.png"))
-    weights = read_checkpoint(run / "checkpoints/last.ckpt")["state_dict"].values()
+    weights = read_checkpoint(last_of(run))["state_dict"].values()
     kind = torch.bfloat16 if precision == "bf16-true" else torch.float32
     assert {w.dtype for w in weights} == {kind}
-    assert main(["test", "--ckpt_path", str(run / "checkpoints/last.ckpt")]) == 0
+    assert main(["test", "--ckpt_path", str(last_of(run))]) == 0
 
 
 def test_a_dry_run_leaves_nothing(experiment, tmp_path):
@@ -258,7 +296,7 @@ def test_data_may_be_given_as_a_path(experiment, tmp_path):
     data = ["--data", str(tmp_path / "rows.jsonl")]
     run = fit(experiment("TextClassification"), tmp_path / "runs", *data, "--trainer.max_steps=1")
     assert config_of(run)["data"]["init_args"]["path"] == data[1]
-    assert Task.from_checkpoint(run / "checkpoints/last.ckpt").facts.labels == ("x", "y", "z")
+    assert Task.from_checkpoint(last_of(run)).facts.labels == ("x", "y", "z")
 
 
 def test_two_runs_never_share_a_folder(experiment, tmp_path):
@@ -334,8 +372,8 @@ def test_a_run_is_named_after_its_experiment_whatever_comes_first(experiment, tm
 def test_a_failed_resume_keeps_a_run_that_lost_its_config(experiment, trained, tmp_path):
     run = tmp_path / "runs/some/run"
     (run / "checkpoints").mkdir(parents=True)
-    checkpoint = run / "checkpoints/last.ckpt"
-    shutil.copy(trained("TextClassification") / "checkpoints/last.ckpt", checkpoint)
+    checkpoint = run / "checkpoints/step-00000002.ckpt"
+    shutil.copy(last_of(trained("TextClassification")), checkpoint)
     config = experiment("TextClassification")
     flags = ["--ckpt_path", str(checkpoint), "--model.backbone.dim=64"]
     assert main(["fit", "-c", str(config), QUIET, *flags]) == 2

@@ -343,7 +343,7 @@ def checkpoints(folder: Path, good: Path) -> dict[Path, str]:
 
 @pytest.mark.parametrize("command", ["fit", "test"])
 def test_a_checkpoint_that_is_none(command, mistake, trained, tmp_path):
-    good = trained(TEXT) / "checkpoints/last.ckpt"
+    good = trained(TEXT) / "checkpoints/step-00000002.ckpt"
     for path, told in checkpoints(tmp_path, good).items():
         assert told in mistake(command, TEXT, f"--ckpt_path={path}")
     assert not (tmp_path / "exploded").exists()
@@ -382,7 +382,7 @@ def test_a_run_that_cannot_go_on_stays_as_it_is(flags, told, mistake, trained, t
     run = tmp_path / "elsewhere" / "x" / "1"
     shutil.copytree(trained(TEXT), run)
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    last = run / "checkpoints/last.ckpt"
+    last = run / "checkpoints/step-00000002.ckpt"
     assert told in mistake("fit", TEXT, f"--ckpt_path={last}", *flags)
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
     assert read_checkpoint(last)["global_step"] == 2
@@ -392,7 +392,7 @@ def test_other_labels(mistake, trained, tmp_path):
     rows = [{**row, "label": {"a": "x", "b": "y"}[row["label"]]} for row in ROWS]
     # The vocabulary would differ as well: it comes from a file.
     tokenizer = tmp_path / "tokenizer.json"
-    last = trained(TEXT) / "checkpoints/last.ckpt"
+    last = trained(TEXT) / "checkpoints/step-00000002.ckpt"
     tokenizer.write_text(read_checkpoint(last)["tfzoo"]["facts"]["tokenizer"])
     data = written(tmp_path / "rows", train=rows, validation=rows)
     flags = [data, f"--data.tokenizer={tokenizer}", f"--ckpt_path={last}"]

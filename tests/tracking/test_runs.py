@@ -17,6 +17,8 @@ from tfzoo.tracking.runs import (
     find_runs,
     new_run,
     newest_checkpoint,
+    numbered,
+    remove,
     run_of,
     write_whole,
 )
@@ -152,11 +154,19 @@ def test_newest_checkpoint_is_whole(tmp_path):
     assert newest_checkpoint(run).name == "step=30.ckpt"
 
 
-def test_last_wins_a_tie(tmp_path):
+def test_of_numbered_checkpoints_the_one_written_last_is_the_newest(tmp_path):
     run = new_run(tmp_path, "digits")
-    for name in ("best.ckpt", "last.ckpt", "a.ckpt"):
-        os.utime(checkpoint(run.checkpoints / name), (1000, 1000))
-    assert newest_checkpoint(run).name == "last.ckpt"
+    for name, age in {"step-8": 1000, "step-9": 1000, "step-10": 900, "best": 2000}.items():
+        os.utime(checkpoint(run.checkpoints / f"{name}.ckpt"), (age, age))
+    assert [p.stem for p in numbered(run.checkpoints)] == ["step-9", "step-8", "step-10"]
+    assert newest_checkpoint(run).name == "step-9.ckpt"
+    remove(run.checkpoints / "step-9.ckpt")
+    assert newest_checkpoint(run).name == "step-8.ckpt"
+    shards = run.checkpoints / "step-11.ckpt"
+    shards.mkdir()
+    (shards / ".metadata").write_bytes(b"")
+    remove(shards)
+    assert not shards.exists()
 
 
 def test_write_whole_leaves_the_old_file_when_it_fails(tmp_path, monkeypatch):

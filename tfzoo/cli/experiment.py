@@ -25,11 +25,11 @@ import tfzoo.training
 from tfzoo.cli.arguments import names_a_task, prepared
 from tfzoo.cli.parser import WholeKeys
 from tfzoo.cli.quiet import quieten
-from tfzoo.cli.report import tell_end, tell_start
+from tfzoo.cli.report import tell_end, tell_resumed, tell_start
 from tfzoo.data import TaskData
 from tfzoo.tasks import Task
 from tfzoo.tracking.loggers import MetricsLogger, WandbLogger
-from tfzoo.tracking.runs import Run, new_run, run_holding, write_whole
+from tfzoo.tracking.runs import Run, new_run, newest_checkpoint, run_holding, run_of, write_whole
 from tfzoo.training.callbacks import Last, Progress, Show
 from tfzoo.training.checkpoint import WholeCheckpointIO
 
@@ -59,7 +59,11 @@ class Begin(SaveConfigCallback):
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         if trainer.is_global_zero:
             self.save_config(trainer, pl_module, "fit")
+            if trainer.ckpt_path is not None:
+                tell_resumed(trainer.ckpt_path, trainer.global_step)
         for logger in trainer.loggers:
+            if isinstance(logger, MetricsLogger):
+                logger.rewind(trainer.global_step)
             logger.log_hyperparams(pl_module.notes())
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -67,7 +71,8 @@ class Begin(SaveConfigCallback):
         config = self.config.clone()
         # Who trains by this config again means a new run of the same name.
         config["experiment"], config["run_id"], config["ckpt_path"] = run.experiment, None, None
-        self.parser.save(config, run.config_file, skip_none=False, overwrite=True, multifile=False)
+        text = self.parser.dump(config, skip_none=False)
+        write_whole(run.config_file, text.encode())
         tell_start(run)
 
 
@@ -146,7 +151,8 @@ class ExperimentCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
     def _open_run(self) -> Run:
-        resumed = run_holding(self._get(self.config, "ckpt_path"))
+        checkpoint = self._get(self.config, "ckpt_path")
+        resumed = run_holding(checkpoint)
         if resumed is not None:
             return resumed
         run = new_run(
@@ -155,6 +161,10 @@ class ExperimentCLI(LightningCLI):
             self._get(self.config, "run_id"),
         )
         self.is_new = not any(run.folder.iterdir())
+        if checkpoint == "last":
+            # A requeued job goes on where its run stands; the first one finds nothing there yet.
+            newest = newest_checkpoint(run)
+            self.config[self.subcommand]["ckpt_path"] = newest and str(newest)
         return run
 
     @rank_zero_only
@@ -208,7 +218,10 @@ class ExperimentCLI(LightningCLI):
                 mode=mode,
                 enable_version_counter=False,
             )
-            callbacks = [*callbacks, best, Last(run.checkpoints)]
+            callbacks = [*callbacks, best]
+        # Last of all, so that its checkpoints know what the others have just found best.
+        last = [c for c in callbacks if isinstance(c, Last)] or [Last()]
+        callbacks = [*(c for c in callbacks if not isinstance(c, Last)), *last]
         # First, so that they see the averaged weights before EMA puts the current ones back.
         for kind in (Show, LearningRateMonitor):
             if not any(isinstance(c, kind) for c in callbacks):
@@ -263,6 +276,19 @@ def _listed(value: Any) -> list[Any]:
 
 def fit(arguments: list[str]) -> None:
     ExperimentCLI(["fit", *arguments])
+
+
+def resume(arguments: list[str]) -> None:
+    """`tfzoo resume RUN [--key value ...]`: goes on from the newest whole checkpoint of a run's folder."""
+    if not arguments or arguments[0].startswith("-"):
+        raise ValueError(
+            "resume needs the folder of a run: tfzoo resume runs/EXPERIMENT/ID [--key value ...]"
+        )
+    run = run_of(Path(arguments[0]))
+    newest = newest_checkpoint(run)
+    if newest is None:
+        raise ValueError(f"{run.folder} holds no whole checkpoint to go on from")
+    fit(["-c", str(run.config_file), "--ckpt_path", str(newest), *arguments[1:]])
 
 
 def validate(arguments: list[str]) -> None:

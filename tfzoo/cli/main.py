@@ -25,6 +25,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "fit": Command("train an experiment: tfzoo fit -c experiments/...", "tfzoo.cli.experiment:fit"),
+    "resume": Command("go on with a run from its newest checkpoint", "tfzoo.cli.experiment:resume"),
     "validate": Command(
         "measure a checkpoint on the validation split", "tfzoo.cli.experiment:validate"
     ),

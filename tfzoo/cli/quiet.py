@@ -29,6 +29,7 @@ _NOTICES = (
     "`Trainer(val_check_interval",
     "Restoring states from the checkpoint",
     "Restored all states from the checkpoint",
+    "Found current_model_state in the checkpoint",
     "Loaded model weights from the checkpoint",
     "litlogger",
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -12,6 +14,11 @@ from tfzoo.tracking.runs import Run, newest_checkpoint
 @rank_zero_only
 def tell_start(run: Run) -> None:
     print(f"run {run.experiment}/{run.id} in {run.folder}", flush=True)
+
+
+@rank_zero_only
+def tell_resumed(checkpoint: str | Path, step: int) -> None:
+    print(f"resuming from {checkpoint}, after step {step}", flush=True)
 
 
 @rank_zero_only
@@ -26,5 +33,5 @@ def tell_end(run: Run, trainer: Trainer) -> None:
     if last is not None:
         # A training that reached its end goes on only where it is given a later one.
         longer = f" --trainer.max_steps {2 * trainer.max_steps}" if trainer.max_steps > 0 else ""
-        lines.append(f"go on with tfzoo fit -c {run.config_file} --ckpt_path {last}{longer}")
+        lines.append(f"go on with tfzoo resume {run.folder}{longer}")
     print("\n".join([*lines, f"metrics, samples and pictures in {run.folder}"]), flush=True)

@@ -21,6 +21,7 @@ from tfzoo.backbone import TransformerConfig
 from tfzoo.data.facts import Facts
 from tfzoo.layout import Layout
 from tfzoo.tracking.figures import Picture
+from tfzoo.training.chance import global_seed, reseed
 from tfzoo.training.checkpoint import read_checkpoint
 from tfzoo.training.optim import Constant, OptimizerFactory, Schedule, decay_groups, scheduled
 from tfzoo.training.sharding import shard
@@ -88,11 +89,17 @@ class Task(LightningModule):
         self.facts = facts
         self.truncated = 0  # texts cut by `fitted`
         self.settings = {k: asdict(v) if is_dataclass(v) else v for k, v in settings.items()}  # type: ignore[arg-type]
+        self.seed = global_seed()  # of dropout and whatever else a training step draws
         self.optimizer = optimizer or (lambda groups: AdamW(groups, lr=1e-3))
         self.schedule = schedule or Constant()
 
     def loss(self, batch: Any) -> Loss:
         raise NotImplementedError
+
+    def on_train_batch_start(self, batch: Any, index: int) -> None:
+        if self.seed is not None:
+            done = self.trainer.fit_loop.epoch_loop.total_batch_idx
+            reseed(self.seed, done, self.global_rank)
 
     def training_step(self, batch: Any, index: int) -> Tensor:
         loss = self.loss(batch).mean
@@ -170,10 +177,12 @@ class Task(LightningModule):
             "task": f"{type(self).__module__}.{type(self).__qualname__}",
             "settings": self.settings,
             "facts": self.facts.to_dict(),
+            "seed": self.seed,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         carried = _carried(checkpoint)
+        self.seed = carried.get("seed", self.seed)  # it goes on as it began
         self.facts.check_same(self.facts_class.from_dict(carried["facts"]))
         theirs, ours = (self._fixed(settings) for settings in (carried["settings"], self.settings))
         for key in sorted(theirs.keys() & ours.keys()):

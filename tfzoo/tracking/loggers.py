@@ -52,6 +52,12 @@ class MetricsLogger(CSVLogger):
         return self._experiment
 
     @rank_zero_only
+    def rewind(self, step: int) -> None:
+        """Forget what was logged from `step` on: a resumed run comes there again."""
+        if Run(Path(self.save_dir)).metrics_file.exists():
+            self.experiment.rewind(step)
+
+    @rank_zero_only
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """config.yaml beside metrics.csv says it all."""
 

@@ -38,6 +38,15 @@ class MetricsFile:
         file.flush()
         self.rows += 1
 
+    def rewind(self, step: int) -> None:
+        """Forget the rows from `step` on: a resumed run comes there again."""
+        self._open()
+        place = self.columns.index("step") if self.columns else 0
+        kept = [row for row in self._read() if float(row[place]) < step]
+        if len(kept) < self.rows:
+            self._write(kept)
+            self.rows = len(kept)
+
     def save(self) -> None:
         """Every row is written as it comes; Lightning asks."""
 
@@ -59,17 +68,25 @@ class MetricsFile:
         self.file = self.path.open("a", newline="", encoding="utf-8")
         return self.file
 
+    def _read(self) -> list[list[str]]:
+        """The rows so far, without the header."""
+        if not self.columns:
+            return []
+        with self.path.open(newline="", encoding="utf-8") as file:
+            return list(csv.reader(file))[1:]
+
     def _widen(self, new: list[str]) -> io.TextIOBase:
-        self.close()
-        before: list[list[str]] = []
-        if self.columns:
-            with self.path.open(newline="", encoding="utf-8") as file:
-                before = list(csv.reader(file))[1:]
+        before = self._read()
         self.columns = self.columns + new
+        return self._write(before)
+
+    def _write(self, rows: list[list[str]]) -> io.TextIOBase:
+        """The file anew."""
+        self.close()
         text = io.StringIO()
         writer = csv.writer(text)
         writer.writerow(self.columns)
-        writer.writerows(row + [""] * (len(self.columns) - len(row)) for row in before)
+        writer.writerows(row + [""] * (len(self.columns) - len(row)) for row in rows)
         write_whole(self.path, text.getvalue().encode("utf-8"))
         self.file = self.path.open("a", newline="", encoding="utf-8")
         return self.file

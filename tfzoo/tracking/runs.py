@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shutil
 import zipfile
 from dataclasses import dataclass
 from datetime import datetime
@@ -129,9 +130,32 @@ def run_holding(checkpoint: str | Path | None) -> Run | None:
 
 
 def newest_checkpoint(run: Run) -> Path | None:
-    """The checkpoint written last, or none. One that was cut short is passed over."""
+    """The checkpoint to go on from, or none: the newest of `numbered`, else whichever was written last.
+
+    One that was cut short is passed over.
+    """
+    for path in numbered(run.checkpoints):
+        return path
     found = [p for p in run.checkpoints.glob("*.ckpt") if _is_whole(p)]
-    return max(found, key=lambda p: (p.stat().st_mtime_ns, p.stem == "last"), default=None)
+    return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
+
+
+def numbered(folder: Path) -> list[Path]:
+    """The whole checkpoints `step-00001200.ckpt` of a folder, the one written last first.
+
+    That is not the highest number where a training went on from an earlier one.
+    """
+    found = (p for p in folder.glob("step-*.ckpt") if re.fullmatch(r"step-\d+", p.stem))
+    order = {p: (p.stat().st_mtime_ns, int(p.stem[5:])) for p in found if _is_whole(p)}
+    return sorted(order, key=order.__getitem__, reverse=True)
+
+
+def remove(checkpoint: Path) -> None:
+    """Remove a checkpoint, be it a file or a sharded one's folder."""
+    if checkpoint.is_dir():
+        shutil.rmtree(checkpoint)
+    else:
+        checkpoint.unlink()
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import random
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Checkpoint, RichProgressBar
+from lightning.pytorch.trainer.states import TrainerFn
 
 from tfzoo.tracking.figures import ImageGrid, save
 from tfzoo.tracking.loggers import log_figure, log_table
+from tfzoo.tracking.runs import numbered, remove
 from tfzoo.tracking.samples import write_table
 
 
@@ -76,21 +79,126 @@ class Show(Callback):
             log_figure(trainer.loggers, picture.name, path, step)
 
 
-class Last(ModelCheckpoint):
-    """The state of training after every validation and at the end, to go on from: last.ckpt.
+class Last(Checkpoint):
+    """The state of training, to go on from: `step-00001200.ckpt`, the newest few.
 
-    Lightning's `save_last` waits for a metric to get better.
+    It is saved after every validation, at the last step, and in between as often as asked. Never while gradients are
+    half accumulated, which no checkpoint holds; nor before a validation that is due, which a resumed run would skip.
 
     Args:
-        dirpath: the run's folder of checkpoints.
+        dirpath: the run's folder of checkpoints; none: `checkpoints` in the trainer's folder.
+        every_n_steps: optimiser steps between two of them; none: no such bound.
+        every_minutes: minutes that a run killed without warning loses at most; none: no such bound.
+        keep: how many are kept. An older one goes when a newer one is whole.
     """
 
-    def __init__(self, dirpath: str | Path) -> None:
-        super().__init__(dirpath, filename="last", enable_version_counter=False)
+    def __init__(
+        self,
+        dirpath: str | Path | None = None,
+        every_n_steps: int | None = None,
+        every_minutes: float | None = 10.0,
+        keep: int = 2,
+    ) -> None:
+        for name, value in (
+            ("every_n_steps", every_n_steps),
+            ("every_minutes", every_minutes),
+            ("keep", keep),
+        ):
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} of Last must be above 0, not {value}")
+        self.dirpath = Path(dirpath) if dirpath is not None else None
+        self.every_n_steps, self.every_minutes, self.keep = every_n_steps, every_minutes, keep
+        self.saved = time.monotonic()  # when the newest was
+        self.waits = False  # for the gradients of the step that is being accumulated
+        self.turns = False  # what is being saved follows the last batch of an epoch
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not self._should_skip_saving_checkpoint(trainer):
-            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if self.dirpath is None:
+            self.dirpath = Path(trainer.default_root_dir) / "checkpoints"
+        self.saved = time.monotonic()
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        loop = trainer.fit_loop
+        if trainer.fast_dev_run or loop.epoch_loop._should_accumulate():
+            return
+        if loop.epoch_loop._should_check_val_fx(loop._data_fetcher):
+            return
+        if not (self.waits or self._is_time(trainer)):
+            return
+        if not loop.epoch_loop._num_ready_batches_reached():
+            self._save(trainer)
+        elif trainer.check_val_every_n_epoch is None or self._is_last_step(trainer):
+            self.turns = True
+            self._save(trainer)
+            self.turns = False
+        else:
+            self.waits = True
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if self.turns:
+            end_epoch(checkpoint["loops"]["fit_loop"])
+
+    def on_validation_end(self, trainer: Any, pl_module: LightningModule) -> None:
+        fits = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+        if trainer.fast_dev_run or not fits:
+            return
+        if trainer.fit_loop.epoch_loop._should_accumulate():
+            self.waits = True
+        else:
+            self._save(trainer)
+
+    def _is_last_step(self, trainer: Trainer) -> bool:
+        over = trainer.fit_loop.epoch_loop._num_ready_batches_reached()
+        return (
+            trainer.should_stop
+            or trainer.global_step == trainer.max_steps
+            or (over and trainer.current_epoch + 1 == trainer.max_epochs)
+        )
+
+    def _is_time(self, trainer: Trainer) -> bool:
+        if self._is_last_step(trainer):
+            return True
+        step = trainer.global_step
+        if self.every_n_steps and step % self.every_n_steps == 0:
+            return True
+        if self.every_minutes is None:
+            return False
+        late = time.monotonic() - self.saved >= 60 * self.every_minutes
+        # Clocks differ: the first process decides for all, asked only now and then.
+        if trainer.world_size > 1:
+            late = step % 10 == 0 and trainer.strategy.broadcast(late)
+        return late
+
+    def _save(self, trainer: Trainer) -> None:
+        assert self.dirpath is not None
+        self.waits = False
+        file = self.dirpath / f"step-{trainer.global_step:08d}.ckpt"
+        trainer.save_checkpoint(file, weights_only=False)
+        self.saved = time.monotonic()
+        if trainer.is_global_zero:
+            for old in numbered(self.dirpath)[self.keep :]:
+                remove(old)
+
+
+def end_epoch(loop: dict[str, Any]) -> None:
+    """Let the state of a fit loop, saved after an epoch's last batch, be that before the next epoch's first.
+
+    From the former Lightning 2.6 goes on with an epoch too few: started, it believes, but never ended.
+    """
+    batches, optimizing = loop["epoch_loop.batch_progress"], "epoch_loop.automatic_optimization"
+    batches["total"]["completed"] = batches["total"]["processed"]
+    batches["is_last_batch"] = False
+    loop["epoch_loop.state_dict"]["_batches_that_stepped"] += 1
+    epochs = loop["epoch_progress"]
+    for progress in (epochs["total"], epochs["current"]):
+        progress["processed"] = progress["completed"] = progress["ready"]
+    steps = loop[f"{optimizing}.optim_progress"]["optimizer"].values()
+    seen = loop["epoch_loop.val_loop.batch_progress"]  # counted by epoch
+    seen["total"] = dict.fromkeys(seen["total"], 0)
+    for progress in (batches, loop["epoch_loop.scheduler_progress"], *steps):
+        progress["current"] = dict.fromkeys(progress["current"], 0)
 
 
 class Progress(RichProgressBar):
