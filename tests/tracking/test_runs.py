@@ -156,17 +156,37 @@ def test_newest_checkpoint_is_whole(tmp_path):
 
 def test_of_numbered_checkpoints_the_one_written_last_is_the_newest(tmp_path):
     run = new_run(tmp_path, "digits")
-    for name, age in {"step-8": 1000, "step-9": 1000, "step-10": 900, "best": 2000}.items():
+    ages = {"step-00000008": 1000, "step-00000009": 1000, "step-00000010": 900, "best": 2000}
+    for name, age in ages.items():
         os.utime(checkpoint(run.checkpoints / f"{name}.ckpt"), (age, age))
-    assert [p.stem for p in numbered(run.checkpoints)] == ["step-9", "step-8", "step-10"]
-    assert newest_checkpoint(run).name == "step-9.ckpt"
-    remove(run.checkpoints / "step-9.ckpt")
-    assert newest_checkpoint(run).name == "step-8.ckpt"
+    assert [p.stem for p in numbered(run.checkpoints)] == [
+        "step-00000009",
+        "step-00000008",
+        "step-00000010",
+    ]
+    assert newest_checkpoint(run).name == "step-00000009.ckpt"
+    remove(run.checkpoints / "step-00000009.ckpt")
+    assert newest_checkpoint(run).name == "step-00000008.ckpt"
     shards = run.checkpoints / "step-11.ckpt"
     shards.mkdir()
     (shards / ".metadata").write_bytes(b"")
     remove(shards)
     assert not shards.exists()
+
+
+def test_a_checkpoint_that_is_removed_meanwhile_is_passed_over(tmp_path, monkeypatch):
+    run = new_run(tmp_path, "digits")
+    kept = checkpoint(run.checkpoints / "step-00000001.ckpt", age=60)
+    gone = checkpoint(run.checkpoints / "step-00000002.ckpt")
+    usual = Path.stat
+
+    def stat(path, **more):
+        if path == gone:
+            gone.unlink(missing_ok=True)
+        return usual(path, **more)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    assert newest_checkpoint(run) == kept
 
 
 def test_write_whole_leaves_the_old_file_when_it_fails(tmp_path, monkeypatch):

@@ -7,6 +7,8 @@ import re
 import secrets
 import shutil
 import zipfile
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -136,8 +138,7 @@ def newest_checkpoint(run: Run) -> Path | None:
     """
     for path in numbered(run.checkpoints):
         return path
-    found = [p for p in run.checkpoints.glob("*.ckpt") if _is_whole(p)]
-    return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
+    return next(iter(_newest_first(run.checkpoints.glob("*.ckpt"))), None)
 
 
 def numbered(folder: Path) -> list[Path]:
@@ -145,8 +146,16 @@ def numbered(folder: Path) -> list[Path]:
 
     That is not the highest number where a training went on from an earlier one.
     """
-    found = (p for p in folder.glob("step-*.ckpt") if re.fullmatch(r"step-\d+", p.stem))
-    order = {p: (p.stat().st_mtime_ns, int(p.stem[5:])) for p in found if _is_whole(p)}
+    return _newest_first(p for p in folder.glob("step-*.ckpt") if re.fullmatch(r"step-\d+", p.stem))
+
+
+def _newest_first(checkpoints: Iterable[Path]) -> list[Path]:
+    """The whole ones among them. A training that goes on meanwhile may remove any of them."""
+    order = {}
+    for path in checkpoints:
+        with suppress(FileNotFoundError):
+            if _is_whole(path):
+                order[path] = (path.stat().st_mtime_ns, path.stem)
     return sorted(order, key=order.__getitem__, reverse=True)
 
 
@@ -155,7 +164,7 @@ def remove(checkpoint: Path) -> None:
     if checkpoint.is_dir():
         shutil.rmtree(checkpoint)
     else:
-        checkpoint.unlink()
+        checkpoint.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, content: bytes) -> None:
