@@ -78,7 +78,7 @@ def test_weights_and_biases_have_all_of_it(experiment, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     run = fit(experiment("ImageClassification"), tmp_path / "runs", "--trainer.logger=true")
     assert metrics(run)
-    wandb.finish()
+    wandb.teardown()  # a run's end alone does not wait until wandb's process has written its file
     (offline,) = (run / "wandb").glob("offline-run-*")
     (file,) = offline.glob("run-*.wandb")
     content = file.read_bytes()
