@@ -79,11 +79,16 @@ class Show(Callback):
             log_figure(trainer.loggers, picture.name, path, step)
 
 
+DRAFT = ".{}.draft"
+"""A checkpoint that is not to be found yet."""
+
+
 class Last(Checkpoint):
     """The state of training, to go on from: `step-00001200.ckpt`, the newest few.
 
     It is saved after every validation, at the last step, and in between as often as asked. Never while gradients are
     half accumulated, which no checkpoint holds; nor before a validation that is due, which a resumed run would skip.
+    It gets its name only when the step is logged, so that no figure can be missing before it.
 
     Args:
         dirpath: the run's folder of checkpoints; none: `checkpoints` in the trainer's folder.
@@ -110,6 +115,7 @@ class Last(Checkpoint):
         self.every_n_steps, self.every_minutes, self.keep = every_n_steps, every_minutes, keep
         self.saved = time.monotonic()  # when the newest was
         self.waits = False  # for the gradients of the step that is being accumulated
+        self.unnamed: list[Path] = []
         self.turns = False  # what is being saved follows the last batch of an epoch
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -148,6 +154,7 @@ class Last(Checkpoint):
             self.waits = True
         else:
             self._save(trainer)
+            self._name(trainer)
 
     def _is_last_step(self, trainer: Trainer) -> bool:
         over = trainer.fit_loop.epoch_loop._num_ready_batches_reached()
@@ -175,11 +182,40 @@ class Last(Checkpoint):
         assert self.dirpath is not None
         self.waits = False
         file = self.dirpath / f"step-{trainer.global_step:08d}.ckpt"
-        trainer.save_checkpoint(file, weights_only=False)
+        trainer.save_checkpoint(file.with_name(DRAFT.format(file.name)), weights_only=False)
+        self.unnamed.append(file)
         self.saved = time.monotonic()
+
+    def _name(self, trainer: Trainer) -> None:
+        """Give what was saved its name, and let older ones go."""
+        if not self.unnamed or not trainer.is_global_zero:
+            return
+        assert self.dirpath is not None
+        for file in list(self.unnamed):
+            draft = file.with_name(DRAFT.format(file.name))
+            if draft.exists():  # else it is still being written, asynchronously
+                if file.is_dir():
+                    remove(file)
+                draft.replace(file)
+                self.unnamed.remove(file)
+        for old in numbered(self.dirpath)[self.keep :]:
+            remove(old)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert self.dirpath is not None
         if trainer.is_global_zero:
-            for old in numbered(self.dirpath)[self.keep :]:
-                remove(old)
+            for draft in self.dirpath.glob(DRAFT.format("step-*.ckpt")):
+                remove(draft)  # of a run that was killed
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        self._name(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._name(trainer)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        trainer.strategy.checkpoint_io.teardown()  # what is still being written is waited for
+        self._name(trainer)
 
 
 def end_epoch(loop: dict[str, Any]) -> None:
