@@ -204,12 +204,15 @@ def test_a_run_is_resumed_by_its_folder_and_says_from_where(trained, tmp_path, c
     assert last_of(run).name == "step-00000003.ckpt"
     # A requeued job, which knows its name alone.
     again = ["fit", "-c", str(run / "config.yaml"), f"--runs={tmp_path / 'runs'}", "--run_id=1"]
+    newest = last_of(run)
     assert main([*again, "--experiment=x", "--ckpt_path=last", "--trainer.max_steps=4"]) == 0
+    assert f"resuming from {newest}, after step 3" in capsys.readouterr().out
     assert read_checkpoint(last_of(run))["global_step"] == 4
     assert [int(row["step"]) for row in metrics(run) if row["val/loss"]] == [0, 1, 2, 3]
     # Its first start finds nothing to go on from.
     again = [*again[:3], f"--runs={tmp_path / 'new'}", "--run_id=1", "--ckpt_path=last"]
     assert main([*again, "--experiment=x", "--trainer.max_steps=1"]) == 0
+    assert "resuming" not in capsys.readouterr().out
     assert [int(row["step"]) for row in metrics(tmp_path / "new/x/1") if row["val/loss"]] == [0]
 
 

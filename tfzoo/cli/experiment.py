@@ -164,7 +164,8 @@ class ExperimentCLI(LightningCLI):
         if checkpoint == "last":
             # A requeued job goes on where its run stands; the first one finds nothing there yet.
             newest = newest_checkpoint(run)
-            self.config[self.subcommand]["ckpt_path"] = newest and str(newest)
+            for config in (self.config, self.config_init):
+                config[self.subcommand]["ckpt_path"] = newest and str(newest)
         return run
 
     @rank_zero_only
