@@ -13,6 +13,7 @@ from pkgutil import iter_modules
 from shutil import rmtree
 from typing import Any
 
+import torch.distributed as dist
 import yaml
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
@@ -32,6 +33,7 @@ from tfzoo.tracking.loggers import MetricsLogger, WandbLogger
 from tfzoo.tracking.runs import Run, new_run, newest_checkpoint, run_holding, run_of, write_whole
 from tfzoo.training.callbacks import Last, Progress, Show
 from tfzoo.training.checkpoint import WholeCheckpointIO
+from tfzoo.training.guard import Guard
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "logger": [
@@ -121,6 +123,13 @@ class ExperimentCLI(LightningCLI):
             default=None,
             help="name of this run; none: time and chance",
         )
+        parser.add_argument(
+            "--batches_per_step",
+            type=int | None,
+            default=None,
+            help="batches of an optimiser step over all devices; accumulate_grad_batches follows, and an interval "
+            "between validations counts batches of all devices",
+        )
         parser.link_arguments("data", "model.init_args.facts", _facts, apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -140,15 +149,13 @@ class ExperimentCLI(LightningCLI):
                 )
             settings["logger"] = False
             return super().instantiate_trainer(enable_checkpointing=False, **kwargs)
-        # A run shorter than its interval is validated once, at its end: it has a best checkpoint too.
-        micro_batches = settings["max_steps"] * settings["accumulate_grad_batches"]
-        if isinstance(settings["val_check_interval"], int) and micro_batches > 0:
-            settings["val_check_interval"] = min(settings["val_check_interval"], micro_batches)
         self.run = self._open_run()
         settings["default_root_dir"] = str(self.run.folder)
         settings["logger"] = self._in_folder(settings["logger"], self.run)
         settings["callbacks"] = self._callbacks(_listed(settings.get("callbacks")), self.run)
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        set_intervals(trainer, self._get(self.config, "batches_per_step"))
+        return trainer
 
     def _open_run(self) -> Run:
         checkpoint = self._get(self.config, "ckpt_path")
@@ -224,7 +231,7 @@ class ExperimentCLI(LightningCLI):
         last = [c for c in callbacks if isinstance(c, Last)] or [Last()]
         callbacks = [*(c for c in callbacks if not isinstance(c, Last)), *last]
         # First, so that they see the averaged weights before EMA puts the current ones back.
-        for kind in (Show, LearningRateMonitor):
+        for kind in (Guard, Show, LearningRateMonitor):
             if not any(isinstance(c, kind) for c in callbacks):
                 callbacks = [kind(), *callbacks]
         watched = self._get(self.config_init, "trainer")["enable_progress_bar"] is not False
@@ -255,6 +262,12 @@ class ExperimentCLI(LightningCLI):
     def predict(self, **kwargs: Any) -> None:
         """Predictions as JSON lines: in the checkpoint's run folder, or here where it has none."""
         batches = self.trainer.predict(**kwargs | {"return_predictions": True}) or []
+        if self.trainer.world_size > 1:
+            shares: list[Any] = [None] * self.trainer.world_size
+            dist.all_gather_object(shares, batches)
+            batches = [batch for turn in zip(*shares, strict=True) for batch in turn]
+        if not self.trainer.is_global_zero:
+            return
         run = self._measured_run()
         path = (run.folder if run else Path()) / "predictions.jsonl"
         rows = (json.dumps(row, ensure_ascii=False) for batch in batches for row in batch)
@@ -263,6 +276,31 @@ class ExperimentCLI(LightningCLI):
 
     def _measured_run(self) -> Run | None:
         return run_holding(self._get(self.config, "ckpt_path"))
+
+
+def set_intervals(trainer: Trainer, batches_per_step: int | None) -> None:
+    """Batches of a step, and between validations, counted over all devices where a number of them is given.
+
+    Raises ValueError where the devices cannot share them.
+    """
+    interval, devices = trainer.val_check_interval, trainer.world_size
+    if batches_per_step is not None:
+        if trainer.accumulate_grad_batches != 1:
+            raise ValueError(
+                "batches_per_step and trainer.accumulate_grad_batches say the same: leave one out"
+            )
+        if batches_per_step < 1 or batches_per_step % devices:
+            raise ValueError(
+                f"batches_per_step must be a multiple of the {devices} devices, not {batches_per_step}"
+            )
+        trainer.accumulate_grad_batches = batches_per_step // devices
+        if isinstance(interval, int):
+            interval = max(1, interval // devices)
+    # A run shorter than its interval is validated once, at its end: it has a best checkpoint too.
+    batches = trainer.max_steps * trainer.accumulate_grad_batches
+    if isinstance(interval, int) and batches > 0:
+        interval = min(interval, batches)
+    trainer.val_check_interval = interval
 
 
 def _facts(data: TaskData) -> Any:
