@@ -16,7 +16,12 @@ from typing import Any
 import torch.distributed as dist
 import yaml
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
+from lightning.pytorch.callbacks import (
+    Checkpoint,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    ProgressBar,
+)
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
@@ -148,6 +153,9 @@ class ExperimentCLI(LightningCLI):
                     f"{self.subcommand} needs --ckpt_path: without one there is only an untrained network"
                 )
             settings["logger"] = False
+            # Measuring saves nothing, whatever the config of its run saved.
+            callbacks = _listed(settings.get("callbacks"))
+            settings["callbacks"] = [c for c in callbacks if not isinstance(c, Checkpoint)]
             return super().instantiate_trainer(enable_checkpointing=False, **kwargs)
         self.run = self._open_run()
         settings["default_root_dir"] = str(self.run.folder)

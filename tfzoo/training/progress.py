@@ -12,5 +12,6 @@ def share_anew(loop: dict[str, Any], theirs: int, ours: int) -> None:
     """
     batches = loop["epoch_loop.batch_progress"]
     for progress in (batches["total"], batches["current"]):
-        for stage, count in progress.items():
-            progress[stage] = count * theirs // ours
+        # A batch that was under way, begun and not yet completed, still is.
+        ready = progress["ready"]
+        progress.update({k: ready * theirs // ours - (ready - n) for k, n in progress.items()})

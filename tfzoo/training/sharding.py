@@ -60,7 +60,8 @@ def _parts(network: nn.Module) -> list[FSDPModule]:
 class FullySharded(ModelParallelStrategy):
     """Lightning's ModelParallelStrategy over however many devices there are, with checkpoints that move.
 
-    `--trainer.strategy fsdp2`. A checkpoint of one device, of DDP, or of another number of shards can be gone on with, and the other way round.
+    `--trainer.strategy fsdp2`. A checkpoint of one device, of DDP, or of another number of shards can be gone on with,
+    and the other way round.
 
     Args:
         save_distributed_checkpoint: whether a checkpoint is a folder, to which every device writes its part; else it is
@@ -103,8 +104,11 @@ class FullySharded(ModelParallelStrategy):
         assert self.model is not None
         checkpoint = self.checkpoint_io.load_checkpoint(path, "cpu")
         self.lightning_module.check_weights(checkpoint["state_dict"])  # type: ignore[operator, union-attr]
-        whole = StateDictOptions(full_state_dict=True)
-        set_model_state_dict(self.model, checkpoint["state_dict"], options=whole)
+        # A tied weight has two names, and is shared out under the first.
+        names = {name for name, _ in self.model.named_parameters()}
+        weights = {name: w for name, w in checkpoint["state_dict"].items() if name in names}
+        whole = StateDictOptions(full_state_dict=True, strict=False)
+        set_model_state_dict(self.model, weights, options=whole)
         for optimizer, state in zip(
             self.optimizers, checkpoint.get("optimizer_states", []), strict=False
         ):
