@@ -31,7 +31,7 @@ from tfzoo.tasks import Task
 from tfzoo.tracking.loggers import MetricsLogger, WandbLogger
 from tfzoo.tracking.runs import Run, new_run, newest_checkpoint, run_holding, run_of, write_whole
 from tfzoo.training.callbacks import Last, Progress, Show
-from tfzoo.training.checkpoint import WholeCheckpointIO
+from tfzoo.training.checkpoint import whole
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "logger": [
@@ -132,7 +132,7 @@ class ExperimentCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Opens the run's folder only now, when data and model have been built without complaint."""
         settings = self._get(self.config_init, "trainer")
-        settings["plugins"] = [*_listed(settings.get("plugins")), WholeCheckpointIO()]
+        settings["plugins"] = whole(_listed(settings.get("plugins")))
         if self.subcommand != "fit":
             if self._get(self.config, "ckpt_path") is None:
                 raise ValueError(

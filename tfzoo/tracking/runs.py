@@ -178,6 +178,13 @@ def write_whole(path: Path, content: bytes) -> None:
         draft.unlink(missing_ok=True)
 
 
+def sweep(folder: Path) -> None:
+    """Remove what writers that were killed left half written: hidden files that end in a process's number."""
+    for draft in folder.glob(".*"):
+        if re.fullmatch(r"\..+\.\d+(\.partial)?", draft.name) and draft.is_file():
+            draft.unlink(missing_ok=True)
+
+
 def _name(what: str, name: str) -> str:
     if not re.fullmatch(r"\w[\w.+=,@-]*", name):
         raise ValueError(
