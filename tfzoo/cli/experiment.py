@@ -320,7 +320,10 @@ def resume(arguments: list[str]) -> None:
     run = run_of(Path(arguments[0]))
     newest = newest_checkpoint(run)
     if newest is None:
-        raise ValueError(f"{run.folder} holds no whole checkpoint to go on from")
+        raise ValueError(
+            f"{run.folder} holds no whole checkpoint to go on from: begin anew with tfzoo fit -c "
+            f"{run.config_file}, or name a checkpoint with --ckpt_path, such as best.ckpt"
+        )
     fit(["-c", str(run.config_file), "--ckpt_path", str(newest), *arguments[1:]])
 
 

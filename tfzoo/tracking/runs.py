@@ -134,11 +134,13 @@ def run_holding(checkpoint: str | Path | None) -> Run | None:
 def newest_checkpoint(run: Run) -> Path | None:
     """The checkpoint to go on from, or none: the newest of `numbered`, else whichever was written last.
 
-    One that was cut short is passed over.
+    One that was cut short is passed over, and so is `best.ckpt`: it may lie between two halves of a step, and is
+    written before its step is logged.
     """
     for path in numbered(run.checkpoints):
         return path
-    return next(iter(_newest_first(run.checkpoints.glob("*.ckpt"))), None)
+    others = (path for path in run.checkpoints.glob("*.ckpt") if path.stem != "best")
+    return next(iter(_newest_first(others)), None)
 
 
 def numbered(folder: Path) -> list[Path]:

@@ -121,6 +121,7 @@ class Last(Checkpoint):
         self.unnamed: list[Path] = []
         self.logged: list[Path] = []  # those of them whose step is
         self.turns = False  # what is being saved follows the last batch of an epoch
+        self.idles = False  # and a validation
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self.dirpath is None:
@@ -148,7 +149,9 @@ class Last(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         if self.turns:
-            end_epoch(checkpoint["loops"]["fit_loop"])
+            loop = checkpoint["loops"]["fit_loop"]
+            end_epoch(loop)
+            loop["epoch_loop.state_dict"]["_batches_that_stepped"] -= self.idles
 
     def on_validation_end(self, trainer: Any, pl_module: LightningModule) -> None:
         fits = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
@@ -157,7 +160,12 @@ class Last(Checkpoint):
         if trainer.fit_loop.epoch_loop._should_accumulate():
             self.waits = True
         else:
+            # Resumed between an epoch's last batch and the next epoch, Lightning begins a stream twice.
+            streams = trainer.num_training_batches == float("inf")
+            self.turns = streams and trainer.fit_loop.epoch_loop._num_ready_batches_reached()
+            self.idles = _idles(trainer)
             self._save(trainer)
+            self.turns = self.idles = False
             self._name(trainer)
 
     def _is_last_step(self, trainer: Trainer) -> bool:
@@ -219,7 +227,9 @@ class Last(Checkpoint):
         states = checkpoint.get("callbacks", {})
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.state_key in states:
-                states[callback.state_key] = at_home(states[callback.state_key], callback)
+                state = states[callback.state_key] = at_home(states[callback.state_key], callback)
+                if state.get("dirpath") == callback.dirpath:
+                    callback.current_score = state.get("current_score")  # Lightning saves it only
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
         if isinstance(trainer.strategy.checkpoint_io, BackgroundCheckpointIO):
@@ -243,6 +253,16 @@ class Last(Checkpoint):
             trainer.strategy.checkpoint_io.teardown()  # what is still being written is waited for
         finally:
             self._name(trainer)
+
+
+def _idles(trainer: Any) -> bool:
+    """Whether Lightning, resumed at the epoch after a validation, takes it for due, skips it, and counts a step."""
+    interval, epochs = trainer.val_check_batch, trainer.check_val_every_n_epoch
+    if interval == float("inf"):
+        return False
+    if epochs is None:
+        return (trainer.fit_loop.epoch_loop.total_batch_idx + 1) % interval == 0
+    return (trainer.current_epoch + 2) % epochs == 0
 
 
 def end_epoch(loop: dict[str, Any]) -> None:
