@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,7 @@ def served(commands: Path) -> None:
         began = time.monotonic()
         child = os.fork()
         if child == 0:
+            os.setpgid(0, 0)
             if isinstance(death, list):
                 arm(*death)
             os._exit(main(["resume", folder] if newest else arguments))
@@ -148,6 +150,8 @@ def served(commands: Path) -> None:
             time.sleep(abs(death))
             os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
+        with suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)  # workers that have outlived it
         killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
         print(
             f"{time.monotonic() - began:.2f}",

@@ -207,14 +207,14 @@ def lives(experiment: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
         process = subprocess.Popen(
             [sys.executable, killed.__file__, str(file)],
             env=os.environ | {"OMP_NUM_THREADS": "1"},  # threads do not survive a fork
-            stdout=subprocess.PIPE,
+            stdout=(folder / f"said-{len(serving)}").open("w"),
             stderr=subprocess.STDOUT,
-            text=True,
         )
         serving.append(process)
-    for process in serving:
-        said, _ = process.communicate(timeout=300)
-        assert process.returncode == 0, said
+    for number, process in enumerate(serving):
+        code = process.wait(timeout=300)
+        said = (folder / f"said-{number}").read_text()
+        assert code == 0, said
         assert "resuming from" in said
     return folder
 
