@@ -227,3 +227,19 @@ def test_a_run_killed_at_any_moment_is_the_run_never_killed(case, lives):
     whole, other = (lives / f"{case}-{name}" / task.lower() / "1" for name in ("whole", "killed"))
     assert_same(whole, other, steps)
     assert not list(other.rglob(".*"))  # nor is anything left half written
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+def test_the_scale_of_gradients_goes_on(experiment, tmp_path):
+    more = ["--trainer.accelerator=gpu", "--trainer.devices=1", "--trainer.precision=16-mixed"]
+    run = fit(experiment, "TextClassification", tmp_path / "runs", *more)
+    whole = Path(shutil.copytree(run, tmp_path / "whole"))
+    assert "MixedPrecision" in read_checkpoint(newest_checkpoint(Run(whole)))
+    for later in numbered(run / "checkpoints"):
+        if int(later.stem[5:]) > 4:
+            later.unlink()
+    assert main(["resume", str(run)]) == 0
+    ours, theirs = (state(newest_checkpoint(Run(one))) for one in (whole, run))
+    assert ours["MixedPrecision"] == theirs["MixedPrecision"]
+    assert ours["global_step"] == theirs["global_step"] == STEPS
