@@ -25,19 +25,30 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+import tfzoo
 import tfzoo.data
 import tfzoo.tasks
 import tfzoo.training
 from tfzoo.cli.arguments import names_a_task, prepared
 from tfzoo.cli.parser import WholeKeys
 from tfzoo.cli.quiet import quieten
-from tfzoo.cli.report import tell_end, tell_resumed, tell_start
+from tfzoo.cli.report import tell_changed, tell_end, tell_resumed, tell_start
 from tfzoo.data import TaskData
 from tfzoo.tasks import Task
+from tfzoo.tracking import provenance
 from tfzoo.tracking.loggers import MetricsLogger, WandbLogger
-from tfzoo.tracking.runs import Run, new_run, newest_checkpoint, run_holding, run_of, write_whole
+from tfzoo.tracking.runs import (
+    Run,
+    new_run,
+    newest_checkpoint,
+    run_holding,
+    run_of,
+    sweep,
+    write_whole,
+)
 from tfzoo.training.callbacks import Last, Progress, Show
-from tfzoo.training.checkpoint import WholeCheckpointIO
+from tfzoo.training.checkpoint import whole
+from tfzoo.training.circumstances import circumstances
 from tfzoo.training.guard import Guard
 
 TRAINER_DEFAULTS: dict[str, Any] = {
@@ -60,18 +71,39 @@ class Begin(SaveConfigCallback):
     Only when data, network and checkpoint turn out to be in order: what fails before leaves a folder as it was.
     """
 
+    def __init__(self, *arguments: Any, command: list[str], **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.command = command
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Lightning would write now."""
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        notes = pl_module.notes()
         if trainer.is_global_zero:
+            sweep(Path(trainer.default_root_dir))
             self.save_config(trainer, pl_module, "fit")
+            notes |= {"provenance": self.save_provenance(trainer, pl_module)}
             if trainer.ckpt_path is not None:
                 tell_resumed(trainer.ckpt_path, trainer.global_step)
         for logger in trainer.loggers:
             if isinstance(logger, MetricsLogger):
                 logger.rewind(trainer.global_step)
-            logger.log_hyperparams(pl_module.notes())
+            logger.log_hyperparams(notes)
+
+    def save_provenance(self, trainer: Any, pl_module: Any) -> dict[str, Any]:
+        """Adds under which circumstances training begins or goes on to the run's provenance.json."""
+        new = provenance.entry(
+            ["tfzoo", *self.command],
+            tfzoo.__version__,
+            resumed={"checkpoint": str(trainer.ckpt_path), "step": trainer.global_step}
+            if trainer.ckpt_path is not None
+            else None,
+            data=trainer.datamodule.fingerprint(),
+            **circumstances(trainer, pl_module.seed),
+        )
+        tell_changed(provenance.append(Run(Path(trainer.default_root_dir)), new))
+        return new
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         run = Run(Path(trainer.default_root_dir))
@@ -100,7 +132,7 @@ class ExperimentCLI(LightningCLI):
                 Task,
                 TaskData,
                 save_config_callback=Begin,
-                save_config_kwargs={"save_to_log_dir": False},
+                save_config_kwargs={"save_to_log_dir": False, "command": arguments},
                 trainer_defaults=TRAINER_DEFAULTS,
                 seed_everything_default=1,
                 parser_class=WholeKeys,
@@ -146,7 +178,7 @@ class ExperimentCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Opens the run's folder only now, when data and model have been built without complaint."""
         settings = self._get(self.config_init, "trainer")
-        settings["plugins"] = [*_listed(settings.get("plugins")), WholeCheckpointIO()]
+        settings["plugins"] = whole(_listed(settings.get("plugins")))
         if self.subcommand != "fit":
             if self._get(self.config, "ckpt_path") is None:
                 raise ValueError(
@@ -334,7 +366,10 @@ def resume(arguments: list[str]) -> None:
     run = run_of(Path(arguments[0]))
     newest = newest_checkpoint(run)
     if newest is None:
-        raise ValueError(f"{run.folder} holds no whole checkpoint to go on from")
+        raise ValueError(
+            f"{run.folder} holds no whole checkpoint to go on from: begin anew with tfzoo fit -c "
+            f"{run.config_file}, or name a checkpoint with --ckpt_path, such as best.ckpt"
+        )
     fit(["-c", str(run.config_file), "--ckpt_path", str(newest), *arguments[1:]])
 
 

@@ -19,6 +19,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 from tfzoo.data import source
 from tfzoo.data.encoding import cache_folder
 from tfzoo.data.facts import Facts
+from tfzoo.data.fingerprint import fingerprint
 from tfzoo.data.mistakes import unreadable
 from tfzoo.data.sampling import Draw, distributed_share
 from tfzoo.data.streaming import FetchedAhead, Split, Stream
@@ -106,6 +107,8 @@ class TaskData(LightningDataModule):
         self._facts: Facts | None = None
         self._encoded: dict[str, Any] = {}
         self._splits: dict[str, Split | Stream] = {}
+        self._rows: dict[str, Dataset] = {}
+        self._fingerprints: dict[str, dict[str, Any]] = {}
 
     @abstractmethod
     def learn(self, rows: Dataset, cache: Path | None) -> None:
@@ -135,6 +138,15 @@ class TaskData(LightningDataModule):
         assert self._facts is not None
         return self._facts
 
+    def fingerprint(self) -> dict[str, dict[str, Any]]:
+        """Of each split the number of rows and a hash of what they say, the same on every machine.
+
+        Of a stream the rows counted and hashed are the first `shuffle_buffer`.
+        """
+        self.facts  # noqa: B018
+        hashes = {split: fingerprint(rows) for split, rows in self._rows.items()}
+        return hashes | self._fingerprints
+
     def _prepare(self) -> None:
         # Of several processes one prepares, and the others find it done.
         with FileLock(cache_folder(self.cache_dir) / "preparing.lock"):
@@ -162,8 +174,9 @@ class TaskData(LightningDataModule):
         for split, rows in sets.items():
             if isinstance(rows, IterableDataset):
                 self._splits[split] = Stream(rows, partial(self._pool, split), self.shuffle_buffer)
+                self._fingerprints[split] = fingerprint(known[split]) | {"streamed": True}
             else:  # batches are planned (and images decoded) once the split's loader is asked for
-                self._encoded[split] = encoded[split]
+                self._encoded[split], self._rows[split] = encoded[split], rows
 
     def _known(self, rows: source.Rows) -> Dataset:
         if isinstance(rows, Dataset):
@@ -183,7 +196,7 @@ class TaskData(LightningDataModule):
 
     def __getstate__(self) -> dict[str, Any]:
         # What travels to worker processes: the trainer does not, nor the splits themselves.
-        return self.__dict__ | {"trainer": None, "_encoded": {}, "_splits": {}}
+        return self.__dict__ | {"trainer": None, "_encoded": {}, "_splits": {}, "_rows": {}}
 
     def train_dataloader(self) -> StatefulDataLoader:
         return self._loader("train")

@@ -134,11 +134,13 @@ def run_holding(checkpoint: str | Path | None) -> Run | None:
 def newest_checkpoint(run: Run) -> Path | None:
     """The checkpoint to go on from, or none: the newest of `numbered`, else whichever was written last.
 
-    One that was cut short is passed over.
+    One that was cut short is passed over, and so is `best.ckpt`: it may lie between two halves of a step, and is
+    written before its step is logged.
     """
     for path in numbered(run.checkpoints):
         return path
-    return next(iter(_newest_first(run.checkpoints.glob("*.ckpt"))), None)
+    others = (path for path in run.checkpoints.glob("*.ckpt") if path.stem != "best")
+    return next(iter(_newest_first(others)), None)
 
 
 def numbered(folder: Path) -> list[Path]:
@@ -176,6 +178,13 @@ def write_whole(path: Path, content: bytes) -> None:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers that were killed left half written: hidden files that end in a process's number."""
+    for draft in folder.glob(".*"):
+        if re.fullmatch(r"\..+\.\d+(\.partial)?", draft.name) and draft.is_file():
+            draft.unlink(missing_ok=True)
 
 
 def _name(what: str, name: str) -> str:
