@@ -121,7 +121,11 @@ class ExperimentCLI(LightningCLI):
             default=None,
             help="name of this run; none: time and chance",
         )
-        parser.link_arguments("data", "model.init_args.facts", _facts, apply_on="instantiate")
+        parser.link_arguments("data", "model.init_args.facts", self.facts, apply_on="instantiate")
+
+    def facts(self, data: TaskData) -> Any:
+        """What the task is told of the data."""
+        return data.facts
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         self.config = parser.parse_args(args)
@@ -263,10 +267,6 @@ class ExperimentCLI(LightningCLI):
 
     def _measured_run(self) -> Run | None:
         return run_holding(self._get(self.config, "ckpt_path"))
-
-
-def _facts(data: TaskData) -> Any:
-    return data.facts
 
 
 def _listed(value: Any) -> list[Any]:
