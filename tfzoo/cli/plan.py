@@ -17,7 +17,8 @@ from tfzoo.cli.planned import tell
 from tfzoo.data import TaskData
 from tfzoo.data.source import at_hand
 from tfzoo.data.supposing import Suppositions
-from tfzoo.training.planning import Job, memory_size, peak_flops, planned
+from tfzoo.training.devices import memory_size, peak_flops
+from tfzoo.training.planning import Job, planned
 from tfzoo.training.rehearsal import Precision
 
 

@@ -21,6 +21,7 @@ COLUMNS = {
 def tell(told: dict[str, Any]) -> None:
     """Print what `tfzoo plan --json` says."""
     console = Console(soft_wrap=True, highlight=False)
+    console.width = max(console.width, 90)  # of the table: where nobody watches, 80 are supposed
     console.print("\n".join(_network(told)))
     console.print(_memory(told))
     console.print("\n".join([*_run(told), *_notes(told)]))
@@ -31,7 +32,8 @@ def _network(told: dict[str, Any]) -> list[str]:
     article = "an" if unit == "image" else "a"
     return [
         f"{told['task']}, {told['parameters']:,} parameters, {told['precision']}",
-        f"{large(told['forward_flops'])}FLOPs {article} {unit} forward, {large(told['training_flops'])}FLOPs in training",
+        f"{large(told['forward_flops'])}FLOPs {article} {unit} forward, "
+        f"{large(told['training_flops'])}FLOPs in training",
         f"{told['batch']:,} {unit}s a batch; a step is {_times(job['accumulate'], 'batch', 'batches')} on "
         f"{_times(job['devices'], 'device', 'devices')}, {told['step']:,} {unit}s",
     ]
@@ -53,7 +55,7 @@ def _memory(told: dict[str, Any]) -> Table:
     for title in COLUMNS.values():
         table.add_column(title, justify="right", no_wrap=True)
     if room:
-        table.add_column(f"in {room / size:,.4g}", justify="right", no_wrap=True)
+        table.add_column("fits", justify="right", no_wrap=True)
     for row in told["memory"]:
         name = "  checkpointed" if row["checkpointing"] else row["strategy"]
         cells = [f"{row[key] / size:,.2f}" for key in COLUMNS]

@@ -15,7 +15,11 @@ from typing import Any
 import torch
 from lightning.fabric.connector import _convert_precision_to_unified_args
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
 from torch.utils._pytree import tree_leaves
 
 from tfzoo.layout import Layout
@@ -124,7 +128,7 @@ def rehearse(
         twice = checkpointed(task, mode) if checkpointing else flops
         with kernels, mode(), held:
             with twice:
-                with precision.context():
+                with precision.context(), _told(task):
                     loss = task.loss(batch).mean
                 forward = flops.get_total_flops()
                 if not accumulates:
@@ -145,6 +149,17 @@ def rehearse(
             forward_flops=forward,
             training_flops=flops.get_total_flops(),
         )
+
+
+@contextmanager
+def _told(task: Any) -> Iterator[None]:
+    """Raises ValueError where a loss asks what a tensor holds."""
+    try:
+        yield
+    except (DataDependentOutputException, DynamicOutputShapeException) as error:
+        raise ValueError(
+            f"{type(task).__name__} cannot be planned: its loss depends on what tensors hold ({error.func})"
+        ) from error
 
 
 def _emptied(task: Any, dtype: torch.dtype) -> Any:
