@@ -167,7 +167,11 @@ class ExperimentCLI(LightningCLI):
             help="batches of an optimiser step over all devices; accumulate_grad_batches follows, and an interval "
             "between validations counts batches of all devices",
         )
-        parser.link_arguments("data", "model.init_args.facts", _facts, apply_on="instantiate")
+        parser.link_arguments("data", "model.init_args.facts", self.facts, apply_on="instantiate")
+
+    def facts(self, data: TaskData) -> Any:
+        """What the task is told of the data."""
+        return data.facts
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         self.config = parser.parse_args(args)
@@ -341,10 +345,6 @@ def set_intervals(trainer: Trainer, batches_per_step: int | None) -> None:
     if isinstance(interval, int) and batches > 0:
         interval = min(interval, batches)
     trainer.val_check_interval = interval
-
-
-def _facts(data: TaskData) -> Any:
-    return data.facts
 
 
 def _listed(value: Any) -> list[Any]:

@@ -23,6 +23,7 @@ from tfzoo.data.fingerprint import fingerprint
 from tfzoo.data.mistakes import unreadable
 from tfzoo.data.sampling import Draw, distributed_share
 from tfzoo.data.streaming import FetchedAhead, Split, Stream
+from tfzoo.data.supposing import Suppositions
 
 Sample = tuple[Draw, dict[str, Any]]
 
@@ -129,6 +130,14 @@ class TaskData(LightningDataModule):
     def rows(self, rows: source.Rows) -> source.Rows:
         """The rows as `learn` and `encode` want them; by default as they are."""
         return rows
+
+    def suppose(self, suppositions: Suppositions) -> Facts:
+        """What the facts may be, as far as a plan needs them, without reading anything; by default it is read."""
+        return self.facts
+
+    def full_batch(self, facts: Facts) -> Any:
+        """A training batch as large as any, for a plan; by default the first one."""
+        return next(iter(self.train_dataloader()))
 
     @property
     def facts(self) -> Facts:
