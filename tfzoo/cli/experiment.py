@@ -331,7 +331,8 @@ def set_intervals(trainer: Trainer, batches_per_step: int | None) -> None:
     if batches_per_step is not None:
         if trainer.accumulate_grad_batches != 1:
             raise ValueError(
-                "batches_per_step and trainer.accumulate_grad_batches say the same: leave one out"
+                "batches_per_step and trainer.accumulate_grad_batches say the same: leave one out, "
+                "or set it to null or 1"
             )
         if batches_per_step < 1 or batches_per_step % devices:
             raise ValueError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -76,6 +77,14 @@ class PlannedExperiment(ExperimentCLI):
             each = len(said) if isinstance(said, list) else said
             devices = int(each) * settings["num_nodes"] if str(each).isdecimal() else 1
         accumulate = settings["accumulate_grad_batches"]
+        if (of_step := self._get(self.config, "batches_per_step")) is not None:
+            accumulate = math.ceil(of_step / devices)
+            if of_step % devices:
+                print(
+                    f"tfzoo: {devices} devices cannot share {of_step} batches_per_step: planned with "
+                    f"{accumulate * devices}; tfzoo fit would want a multiple of {devices}",
+                    file=sys.stderr,
+                )
         steps = settings["max_steps"] if settings["max_steps"] > 0 else None
         if (epochs := settings["max_epochs"]) and epochs > 0 and self.supposed is None:
             of_epoch = self._steps_of_epoch(devices * accumulate)
@@ -93,7 +102,9 @@ class PlannedExperiment(ExperimentCLI):
         by_batches = isinstance(interval, int) and not self.settings["check_val_every_n_epoch"]
         if not by_batches or job.steps is None:
             return None
-        return max(1, job.steps * job.accumulate // interval)
+        # As in `fit`: where batches of all devices make a step, all of them count.
+        counted = job.devices if self._get(self.config, "batches_per_step") is not None else 1
+        return max(1, job.steps * job.accumulate * counted // interval)
 
 
 def _averages(callback: Any) -> bool:
