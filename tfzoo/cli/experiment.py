@@ -29,9 +29,17 @@ from tfzoo.cli.report import tell_end, tell_resumed, tell_start
 from tfzoo.data import TaskData
 from tfzoo.tasks import Task
 from tfzoo.tracking.loggers import MetricsLogger, WandbLogger
-from tfzoo.tracking.runs import Run, new_run, newest_checkpoint, run_holding, run_of, write_whole
+from tfzoo.tracking.runs import (
+    Run,
+    check_writable,
+    new_run,
+    newest_checkpoint,
+    run_holding,
+    run_of,
+    write_whole,
+)
 from tfzoo.training.callbacks import Last, Progress, Show
-from tfzoo.training.checkpoint import WholeCheckpointIO
+from tfzoo.training.checkpoint import WholeCheckpointIO, newest_sound
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "logger": [
@@ -56,7 +64,10 @@ class Begin(SaveConfigCallback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Lightning would write now."""
 
+    began = False
+
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        self.began = True
         if trainer.is_global_zero:
             self.save_config(trainer, pl_module, "fit")
             if trainer.ckpt_path is not None:
@@ -104,6 +115,9 @@ class ExperimentCLI(LightningCLI):
                 auto_configure_optimizers=False,
                 load_from_checkpoint_support=False,
             )
+        except Exception as error:
+            self._tell_way_on(error)
+            raise
         finally:
             self._leave()
 
@@ -154,6 +168,7 @@ class ExperimentCLI(LightningCLI):
         checkpoint = self._get(self.config, "ckpt_path")
         resumed = run_holding(checkpoint)
         if resumed is not None:
+            check_writable(resumed)
             return resumed
         run = new_run(
             Path(self._get(self.config, "runs")),
@@ -163,10 +178,17 @@ class ExperimentCLI(LightningCLI):
         self.is_new = not any(run.folder.iterdir())
         if checkpoint == "last":
             # A requeued job goes on where its run stands; the first one finds nothing there yet.
-            newest = newest_checkpoint(run)
+            newest = newest_sound(run)
             for config in (self.config, self.config_init):
                 config[self.subcommand]["ckpt_path"] = newest and str(newest)
         return run
+
+    def _tell_way_on(self, error: Exception) -> None:
+        """To what a training died of, a full disk say, it is added how to go on."""
+        callbacks = self.trainer.callbacks if hasattr(self, "trainer") else []  # type: ignore[attr-defined]
+        begun = any(isinstance(callback, Begin) and callback.began for callback in callbacks)
+        if self.run is not None and begun and (newest := newest_checkpoint(self.run)):
+            error.add_note(f"tfzoo resume {self.run.folder} goes on from {newest.name}")
 
     @rank_zero_only
     def _leave(self) -> None:
@@ -286,7 +308,7 @@ def resume(arguments: list[str]) -> None:
             "resume needs the folder of a run: tfzoo resume runs/EXPERIMENT/ID [--key value ...]"
         )
     run = run_of(Path(arguments[0]))
-    newest = newest_checkpoint(run)
+    newest = newest_sound(run)
     if newest is None:
         raise ValueError(f"{run.folder} holds no whole checkpoint to go on from")
     fit(["-c", str(run.config_file), "--ckpt_path", str(newest), *arguments[1:]])

@@ -20,7 +20,7 @@ from tfzoo.data import source
 from tfzoo.data.broken import Flaws, NothingLeftError, Sieve, replaced_texts
 from tfzoo.data.encoding import cache_folder
 from tfzoo.data.facts import Facts
-from tfzoo.data.mistakes import unreadable
+from tfzoo.data.mistakes import unreadable, unwritable
 from tfzoo.data.sampling import Draw, distributed_share
 from tfzoo.data.streaming import FetchedAhead, Split, Stream
 
@@ -150,12 +150,17 @@ class TaskData(LightningDataModule):
         return self._facts
 
     def _prepare(self) -> None:
-        # Of several processes one prepares, and the others find it done.
-        with FileLock(cache_folder(self.cache_dir) / "preparing.lock"):
-            try:
+        cache = cache_folder(self.cache_dir)
+        try:
+            # Of several processes one prepares, and the others find it done.
+            with FileLock(cache / "preparing.lock"):
                 self._prepare_alone()
-            except UnicodeDecodeError as error:
-                raise unreadable(self.path, error) from error
+        except UnicodeDecodeError as error:
+            raise unreadable(self.path, error) from error
+        except OSError as error:
+            if told := unwritable(cache, error):
+                raise told from error
+            raise
 
     def _prepare_alone(self) -> None:
         found = source.load(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import EDQUOT, ENOSPC, EROFS
 from pathlib import Path
 
 from datasets.exceptions import DatasetNotFoundError, DatasetsError
@@ -48,6 +50,20 @@ def unreadable(path: str, error: BaseException) -> Exception:
     reason = str(error).strip().partition("\n")[0] or type(error).__name__
     kind = OSError if isinstance(error, OSError) else ValueError
     return kind(f"{path} cannot be read: {reason}")
+
+
+def unwritable(cache: Path, error: BaseException) -> OSError | None:
+    """The sentence for a cache that is full or takes nothing, if that is behind the error."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in (ENOSPC, EDQUOT, EROFS):
+            reason = os.strerror(cause.errno).lower()
+            return OSError(
+                f"the cache {cache} cannot be written: {reason}; "
+                "make room there, or set data.cache_dir to a folder elsewhere"
+            )
+        cause = cause.__cause__
+    return None
 
 
 def files(path: Path) -> list[Path]:

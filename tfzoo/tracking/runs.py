@@ -84,12 +84,17 @@ def new_run(root: Path, experiment: str, id: str | None = None) -> Run:
             "choose a folder that you can write to"
         ) from None
     run = Run(folder / given)
+    check_writable(run)
+    os.environ[RUN_ID] = run.id
+    return run
+
+
+def check_writable(run: Run) -> None:
+    """Raises PermissionError where a run's folder cannot be written."""
     if not os.access(run.folder, os.W_OK | os.X_OK):
         raise PermissionError(
             f"the run folder {run.folder} cannot be written: choose another or change its rights"
         )
-    os.environ[RUN_ID] = run.id
-    return run
 
 
 def find_runs(root: Path) -> list[Run]:
@@ -136,9 +141,13 @@ def newest_checkpoint(run: Run) -> Path | None:
 
     One that was cut short is passed over.
     """
-    for path in numbered(run.checkpoints):
-        return path
-    return next(iter(_newest_first(run.checkpoints.glob("*.ckpt"))), None)
+    return next(iter(newest_first(run)), None)
+
+
+def newest_first(run: Run) -> list[Path]:
+    """The whole checkpoints of a run, in the order in which one would go on from them."""
+    steps = numbered(run.checkpoints)
+    return steps + [p for p in _newest_first(run.checkpoints.glob("*.ckpt")) if p not in steps]
 
 
 def numbered(folder: Path) -> list[Path]:
@@ -169,13 +178,19 @@ def remove(checkpoint: Path) -> None:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees all of it or none, whenever the writer dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         draft.write_bytes(content)
         draft.replace(path)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        # A full disk is told of no file, and a draft is not what anyone knows by name.
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
 
 
 def _name(what: str, name: str) -> str:

@@ -11,6 +11,9 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.utilities import rank_zero_info
+
+from tfzoo.tracking.runs import Run, newest_first
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -65,6 +68,10 @@ def read_checkpoint(path: str | os.PathLike, map_location: Any = "cpu") -> dict[
             f"{path} cannot be read as a checkpoint: it is cut short, or something else"
         )
     try:
+        with zipfile.ZipFile(path) as archive:
+            # torch itself does not look at the checksums that it writes.
+            if (part := archive.testzip()) is not None:
+                raise ValueError(f"{part} is not what was written")
         checkpoint = torch.load(path, map_location, weights_only=True)
     except UnpicklingError:
         raise ValueError(
@@ -78,3 +85,24 @@ def read_checkpoint(path: str | os.PathLike, map_location: Any = "cpu") -> dict[
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise ValueError(f"{path} is no checkpoint: it holds no state_dict")
     return checkpoint
+
+
+def newest_sound(run: Run) -> Path | None:
+    """The checkpoint to go on from: the newest of a run that can be read from end to end; none where there is none.
+
+    Says which are passed over. Raises ValueError naming the newest where all are damaged.
+    """
+    passed: list[ValueError] = []
+    for path in newest_first(run):
+        try:
+            if not path.is_dir():  # a sharded one is read by its processes together
+                WholeCheckpointIO().load_checkpoint(path, "cpu")
+        except ValueError as error:
+            passed.append(error)
+            continue
+        for damaged in passed:
+            rank_zero_info(f"{damaged}; passed over")
+        return path
+    if passed:
+        raise ValueError(f"{run.folder} holds no checkpoint to go on from: {passed[0]}")
+    return None
