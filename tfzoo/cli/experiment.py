@@ -15,7 +15,12 @@ from typing import Any
 
 import yaml
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
+from lightning.pytorch.callbacks import (
+    Checkpoint,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    ProgressBar,
+)
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
@@ -153,6 +158,8 @@ class ExperimentCLI(LightningCLI):
                     f"{self.subcommand} needs --ckpt_path: without one there is only an untrained network"
                 )
             settings["logger"] = False
+            callbacks = _listed(settings.get("callbacks"))
+            settings["callbacks"] = [c for c in callbacks if not isinstance(c, Checkpoint)]
             return super().instantiate_trainer(enable_checkpointing=False, **kwargs)
         # A run shorter than its interval is validated once, at its end: it has a best checkpoint too.
         micro_batches = settings["max_steps"] * settings["accumulate_grad_batches"]

@@ -56,8 +56,10 @@ def unwritable(cache: Path, error: BaseException) -> OSError | None:
     """The sentence for a cache that is full or takes nothing, if that is behind the error."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in (ENOSPC, EDQUOT, EROFS):
-            reason = os.strerror(cause.errno).lower()
+        # `datasets` asks beforehand, and says it in words of its own.
+        number = ENOSPC if "Not enough disk space" in str(cause) else getattr(cause, "errno", None)
+        if number in (ENOSPC, EDQUOT, EROFS):
+            reason = os.strerror(number).lower()
             return OSError(
                 f"the cache {cache} cannot be written: {reason}; "
                 "make room there, or set data.cache_dir to a folder elsewhere"

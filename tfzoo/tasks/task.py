@@ -182,6 +182,11 @@ class Task(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         carried = _carried(checkpoint)
+        if "optimizer_states" not in checkpoint and self._trainer and self._trainer.training:
+            raise ValueError(
+                "the checkpoint holds weights alone, and training cannot go on from it: "
+                "take a step-....ckpt of its run"
+            )
         self.seed = carried.get("seed", self.seed)  # it goes on as it began
         self.facts.check_same(self.facts_class.from_dict(carried["facts"]))
         theirs, ours = (self._fixed(settings) for settings in (carried["settings"], self.settings))

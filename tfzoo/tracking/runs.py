@@ -84,17 +84,30 @@ def new_run(root: Path, experiment: str, id: str | None = None) -> Run:
             "choose a folder that you can write to"
         ) from None
     run = Run(folder / given)
-    check_writable(run)
+    try:
+        check_writable(run)
+    except OSError:
+        with suppress(OSError):  # one that is not empty is not ours to remove
+            run.folder.rmdir()
+        raise
     os.environ[RUN_ID] = run.id
     return run
 
 
 def check_writable(run: Run) -> None:
-    """Raises PermissionError where a run's folder cannot be written."""
+    """Raises OSError where nothing can be written into a run's folder, be it for its rights or a full disk."""
     if not os.access(run.folder, os.W_OK | os.X_OK):
         raise PermissionError(
             f"the run folder {run.folder} cannot be written: choose another or change its rights"
         )
+    probe = run.folder / f".room.{os.getpid()}"
+    try:
+        probe.write_bytes(bytes(1 << 16))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(run.folder)) from None
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
 
 
 def find_runs(root: Path) -> list[Run]:

@@ -40,9 +40,10 @@ class WholeCheckpointIO(TorchCheckpointIO):
             disk = error if isinstance(error, OSError) else error.__context__
             if not isinstance(disk, OSError) and "inline_container" not in str(error):
                 raise
+            shown = target.with_name(target.name.removeprefix(".").removesuffix(".draft"))
             reason = getattr(disk, "strerror", None) or "the disk is full or went away"
             raise OSError(
-                f"cannot save the checkpoint {target}: {reason}; "
+                f"cannot save the checkpoint {shown}: {reason}; "
                 + ("the previous one is kept" if target.exists() else "nothing was written")
             ) from error
         finally:
