@@ -6,17 +6,18 @@ import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+from typing import Any
 
+import killed
 import pytest
 import torch
 
 from tfzoo.cli import main
 from tfzoo.tracking.runs import Run, newest_checkpoint, numbered
+from tfzoo.training.callbacks import Show
 from tfzoo.training.checkpoint import read_checkpoint
 
 TASKS = {
@@ -30,6 +31,7 @@ TASKS = {
     "Generation": [],
 }
 STEPS = 9
+STREAMED = ["--data.streaming=true", "--data.max_length=64", "--data.shuffle_buffer=4"]
 EMA = {"class_path": "EMAWeightAveraging", "init_args": {"decay": 0.5}}
 
 
@@ -54,21 +56,56 @@ def fit(experiment, task: str, folder: Path, *more: str) -> Path:
     return folder / task.lower() / "1"
 
 
+def state(checkpoint: Path) -> dict:
+    """All that a checkpoint holds; of the files and folders it tells of, which lie apart, the names."""
+
+    def named(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {named(key): named(one) for key, one in value.items()}
+        return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+    found = read_checkpoint(checkpoint)
+    return found | {"callbacks": named(found["callbacks"]), "loops": progress(checkpoint)}
+
+
+def assert_equal(ours: Any, theirs: Any, where: str = "") -> None:
+    assert type(ours) is type(theirs), where
+    if isinstance(ours, dict):
+        assert ours.keys() == theirs.keys(), where
+        for key in ours:
+            assert_equal(ours[key], theirs[key], f"{where}/{key}")
+    elif isinstance(ours, list | tuple):
+        assert len(ours) == len(theirs), where
+        for place, pair in enumerate(zip(ours, theirs, strict=True)):
+            assert_equal(*pair, f"{where}/{place}")
+    elif isinstance(ours, torch.Tensor):
+        assert torch.equal(ours, theirs), where
+    else:
+        assert ours == theirs, where
+
+
 def assert_same(whole: Path, resumed: Path, steps: int = STEPS) -> None:
     assert (resumed / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
-    ours, theirs = (read_checkpoint(newest_checkpoint(Run(run))) for run in (whole, resumed))
+    ours, theirs = (state(newest_checkpoint(Run(run))) for run in (whole, resumed))
     assert ours["global_step"] == theirs["global_step"] == steps
-    for state in ("state_dict", "current_model_state"):
-        for name, weight in ours[state].items():
-            assert torch.equal(weight, theirs[state][name]), (state, name)
+    assert {"state_dict", "current_model_state", "optimizer_states", "lr_schedulers"} <= ours.keys()
+    assert_equal(ours, theirs)
     best = [read_checkpoint(run / "checkpoints/best.ckpt") for run in (whole, resumed)]
     assert best[0]["global_step"] == best[1]["global_step"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", TASKS)
-def test_a_run_resumed_from_any_checkpoint_is_the_run_never_stopped(task, experiment, tmp_path):
-    run = fit(experiment, task, tmp_path / "runs")
+@pytest.mark.parametrize(
+    ("task", "more"),
+    [*((task, []) for task in TASKS), ("TextClassification", STREAMED)],
+    ids=[*TASKS, "streamed"],
+)
+def test_a_run_resumed_from_any_checkpoint_is_the_run_never_stopped(
+    task, more, experiment, tmp_path, monkeypatch
+):
+    run = fit(experiment, task, tmp_path / "runs", *more)
+    # What is shown on the way costs time, and must not matter.
+    monkeypatch.setattr(Show, "on_validation_epoch_end", lambda show, *_: show._forget())
     whole = Path(shutil.copytree(run, tmp_path / "whole"))
     saved = numbered(whole / "checkpoints")
     assert len(saved) >= 5
@@ -89,65 +126,120 @@ def test_a_run_resumed_from_any_checkpoint_is_the_run_never_stopped(task, experi
 
 def progress(checkpoint: Path) -> dict:
     """Where the training stands; what torchdata counts along, and needs of samplers without a state alone, apart."""
-    loops = read_checkpoint(checkpoint)["loops"]
-    for loader in loops["fit_loop"]["state_dict"]["combined_loader"]:
-        for count in ("_num_yielded", "_sampler_iter_yielded"):
-            loader.pop(count)
-    return loops
+
+    def counted(state: Any) -> Any:
+        if isinstance(state, list):
+            return [counted(one) for one in state]
+        if not isinstance(state, dict):
+            return state
+        apart = ("_num_yielded", "_sampler_iter_yielded")
+        return {key: counted(value) for key, value in state.items() if key not in apart}
+
+    return counted(read_checkpoint(checkpoint)["loops"])
 
 
-def served(commands: Path) -> None:
-    """Runs each command of a file of JSON lines in a fork, and kills it so many seconds after its first checkpoint.
+CHECKPOINTS = [
+    "while a checkpoint is written",
+    "between fsync and rename",
+    "between a checkpoint and the log of its step",
+    "between rename and removal of the old",
+]
 
-    A negative number counts from its start; none lets it live.
-    """
-    import tfzoo.cli.experiment  # noqa: F401  # once, so that a fork starts at once
 
-    for line in commands.read_text().splitlines():
-        arguments, seconds = json.loads(line)
-        folder = Path(arguments[-1].removeprefix("--runs=")) / arguments[-2]
-        child = os.fork()
-        if child == 0:
-            run = Run(folder)
-            again = run.started() and newest_checkpoint(run) is not None
-            os._exit(main(["resume", str(folder)] if again else arguments[:-2] + arguments[-1:]))
-        if seconds is not None:
-            before, patience = newest_checkpoint(Run(folder)), time.monotonic() + 60
-            while seconds >= 0 and newest_checkpoint(Run(folder)) == before:
-                assert time.monotonic() < patience
-                time.sleep(0.01)
-            time.sleep(abs(seconds))
-            os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
-        print(status, len(numbered(folder / "checkpoints")), flush=True)
-        assert seconds is not None or status == 0
+SPLIT = ["--data.tokenizer=bpe", "--data.bpe_dropout=0.3", "--data.vocab_size=300"]
+Case = tuple[str, list, int, list[str]]
+"""A task, one death after the other, the steps of the whole run, and flags."""
+
+
+def at_any_moment(task: str) -> Case:
+    """Twelve deaths: in a run without a checkpoint, then at each moment, at a number of its own, and at any time."""
+    chance = random.Random(task)
+    moments = ["in backward", "in the optimiser's step", "in validation", "while a row is logged"]
+    deaths: list = [[moment, chance.randint(2, 5)] for moment in moments + CHECKPOINTS]
+    deaths += [["while provenance.json is written", 1], ["while a worker loads", 6]]
+    deaths += [chance.uniform(-0.5, 0.3) for _ in range(2)]
+    chance.shuffle(deaths)
+    begins = ["while config.yaml is written", "while metrics.csv is rewritten"]
+    return task, [[moment, 1] for moment in begins] + deaths, 50, ["--data.workers=1"]
+
+
+def now_and_then(task: str, moments: list[str], *more: str) -> Case:
+    usual = ["in backward", "in validation", CHECKPOINTS[2]]
+    deaths = [[moment, 3 + place % 3] for place, moment in enumerate([*moments, *usual])]
+    return task, deaths, 30, list(more)
+
+
+CASES = {task: at_any_moment(task) for task in TASKS} | {
+    "streamed": now_and_then("TextClassification", [], *STREAMED),
+    "streamed by a worker": now_and_then(
+        "TextClassification", ["while a worker streams"], *STREAMED, "--data.workers=1"
+    ),
+    "packed": now_and_then(
+        "Translation", [], "--data.packing=true", "--data.max_length=64", *SPLIT
+    ),
+    "saved in the background": now_and_then(
+        "Generation", CHECKPOINTS[:2], "--trainer.plugins=BackgroundCheckpointIO"
+    ),
+}
+
+
+def command(experiment: Any, folder: Path, case: Case, death: Any) -> list:
+    """What `killed` is to do for a life of a run in a folder."""
+    task, _, steps, more = case
+    arguments = ["fit", "-c", str(experiment(task)), f"--runs={folder}", "--run_id=1"]
+    more = flags(task, f"--trainer.max_steps={steps}", *more, last={"every_n_steps": 2})
+    return [[*arguments, *more], str(folder / task.lower() / "1"), death]
+
+
+@pytest.fixture(scope="module")
+def lives(experiment: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Each case trained twice, once with a death after the other: the folders CASE-whole and CASE-killed."""
+    folder = tmp_path_factory.mktemp("lives")
+    serving = []
+    for half in (list(CASES.items())[::2], list(CASES.items())[1::2]):
+        commands = []
+        for name, case in half:
+            commands.append(command(experiment, folder / f"{name}-whole", case, None))
+            for death in [*case[1], None]:
+                commands.append(command(experiment, folder / f"{name}-killed", case, death))
+        file = folder / f"commands-{len(serving)}"
+        file.write_text("".join(json.dumps(one) + "\n" for one in commands))
+        process = subprocess.Popen(
+            [sys.executable, killed.__file__, str(file)],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},  # threads do not survive a fork
+            stdout=(folder / f"said-{len(serving)}").open("w"),
+            stderr=subprocess.STDOUT,
+        )
+        serving.append(process)
+    for number, process in enumerate(serving):
+        code = process.wait(timeout=300)
+        said = (folder / f"said-{number}").read_text()
+        assert code == 0, said
+        assert "resuming from" in said
+    return folder
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", TASKS)
-def test_a_run_killed_ten_times_is_the_run_never_killed(task, experiment, tmp_path):
-    steps = 80
-    config = str(experiment(task))
-    more = [f"--trainer.max_steps={steps}", "--run_id=1"]
-    if task in ("Translation", "ImageClassification"):
-        more.append("--data.workers=1")
-    chance = random.Random(task)
-    arguments = ["fit", "-c", config, *flags(task, *more, last={"every_n_steps": 2})]
-    folder = f"{task.lower()}/1"
-    commands = [
-        [[*arguments, folder, f"--runs={tmp_path / 'killed'}"], seconds]
-        for seconds in [*(chance.uniform(-0.5, 0.5) for _ in range(10)), None]
-    ]
-    commands.append([[*arguments, folder, f"--runs={tmp_path / 'whole'}"], None])
-    file = tmp_path / "commands"
-    file.write_text("".join(json.dumps(command) + "\n" for command in commands))
-    done = subprocess.run(
-        [sys.executable, __file__, str(file)], capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "resuming from" in done.stdout
-    assert_same(tmp_path / "whole" / folder, tmp_path / "killed" / folder, steps)
+@pytest.mark.xdist_group("lives")
+@pytest.mark.parametrize("case", CASES)
+def test_a_run_killed_at_any_moment_is_the_run_never_killed(case, lives):
+    task, _, steps, _ = CASES[case]
+    whole, other = (lives / f"{case}-{name}" / task.lower() / "1" for name in ("whole", "killed"))
+    assert_same(whole, other, steps)
+    assert not list(other.rglob(".*"))  # nor is anything left half written
 
 
-if __name__ == "__main__":
-    served(Path(sys.argv[1]))
+@pytest.mark.gpu
+@pytest.mark.slow
+def test_the_scale_of_gradients_goes_on(experiment, tmp_path):
+    more = ["--trainer.accelerator=gpu", "--trainer.devices=1", "--trainer.precision=16-mixed"]
+    run = fit(experiment, "TextClassification", tmp_path / "runs", *more)
+    whole = Path(shutil.copytree(run, tmp_path / "whole"))
+    assert "MixedPrecision" in read_checkpoint(newest_checkpoint(Run(whole)))
+    for later in numbered(run / "checkpoints"):
+        if int(later.stem[5:]) > 4:
+            later.unlink()
+    assert main(["resume", str(run)]) == 0
+    ours, theirs = (state(newest_checkpoint(Run(one))) for one in (whole, run))
+    assert ours["MixedPrecision"] == theirs["MixedPrecision"]
+    assert ours["global_step"] == theirs["global_step"] == STEPS

@@ -100,18 +100,73 @@ def test_processes_get_equally_many_batches_and_each_sample_once(kind, processes
     assert sorted(seen) == list(range(300))
 
 
-def test_two_processes_see_what_one_sees_that_accumulates():
-    whole = SAMPLERS["budget"]()
-    whole.share = (0, 1)
-    shares = []
+def shares(sampler, processes: int) -> list[list]:
+    """The batches of every process."""
+    found = []
+    for rank in range(processes):
+        sampler.set_epoch(0)
+        sampler.share = (rank, processes)
+        found.append(list(sampler))
+    return found
+
+
+def samples(batches: list) -> list[int]:
+    return sorted(draw.sample for batch in batches for draw in batch)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    lengths=st.lists(st.integers(1, 40), min_size=40, max_size=80),
+    budget=st.integers(40, 100),
+    processes=st.integers(2, 4),
+    accumulated=st.integers(1, 3),
+    packed=st.booleans(),
+)
+def test_processes_see_in_each_step_what_one_sees_that_accumulates(
+    lengths, budget, processes, accumulated, packed
+):
+    sampler = (
+        PackingSampler(lengths, budget, 40, True)
+        if packed
+        else TokenBudgetSampler(lengths, budget, True)
+    )
+    (alone,) = shares(sampler, 1)
+    # What is left after the last whole round must share out by itself.
+    rest = alone[len(alone) - len(alone) % processes :]
+    assume(not rest or sum(len({draw.row for draw in batch}) for batch in rest) >= processes)
+    shared = shares(sampler, processes)
+    step = processes * accumulated
+    for place in range(0, len(alone), step):
+        ours = alone[place : place + step]
+        start = place // processes
+        theirs = [batch for share in shared for batch in share[start : start + accumulated]]
+        assert samples(theirs) == samples(ours)
+    assert samples([b for share in shared for b in share]) == samples(alone)
+
+
+@pytest.mark.parametrize("kind", SAMPLERS)
+@pytest.mark.parametrize("processes", [2, 4, 8])
+def test_evaluation_reads_the_same_batches_on_any_number_of_processes(kind, processes):
+    (alone,) = shares(SAMPLERS[kind](shuffle=False), 1)
+    shared = shares(SAMPLERS[kind](shuffle=False), processes)
+    assert [one for turn in zip(*shared, strict=True) for one in turn] == alone
+
+
+@pytest.mark.parametrize("kind", SAMPLERS)
+def test_an_epoch_begun_on_one_process_is_ended_by_two(kind):
+    (alone,) = shares(SAMPLERS[kind](), 1)
+    sampler = SAMPLERS[kind]()
+    sampler.share = (0, 1)
+    passed = iter(sampler)
+    taken = [next(passed) for _ in range(4)]
+    rest = []
     for rank in range(2):
-        sampler = SAMPLERS["budget"]()
-        sampler.share = (rank, 2)
-        shares.append(list(sampler))
-    if len(whole) % 2 == 0:
-        assert [one for pair in zip(*shares, strict=True) for one in pair] == list(whole)
-    else:
-        assert len(shares[0]) * 2 == len(whole) + 1
+        again = SAMPLERS[kind]()
+        again.share = (rank, 2)
+        resumed = iter(again)
+        resumed.load_state_dict(passed.state_dict())
+        rest += list(resumed)
+    assert samples(taken + rest) == samples(alone)
 
 
 def test_too_few_samples_for_the_processes_are_refused():
@@ -177,42 +232,6 @@ def test_packing_loses_nothing_and_fits(found, width):
     assert sorted(length for row in rows for length in row) == sorted(found)
     assert all(0 < sum(row) <= width for row in rows)
     assert all(sum(one) + other[0] > width for one, other in combinations(rows, 2))
-
-
-@settings(deadline=None, max_examples=60)
-@given(
-    lengths=lengths,
-    budget=st.integers(40, 200),
-    kind=st.sampled_from(["count", "budget", "packing"]),
-    processes=st.integers(1, 5),
-    epoch=st.integers(0, 3),
-    shuffle=st.booleans(),
-)
-def test_any_plan_is_shared_by_any_number_of_processes(
-    lengths, budget, kind, processes, epoch, shuffle
-):
-    assume(len(lengths) >= 4 * processes)
-    make = {
-        "count": lambda: CountSampler(len(lengths), 4, shuffle),
-        "budget": lambda: TokenBudgetSampler(lengths, budget, shuffle),
-        "packing": lambda: PackingSampler(lengths, budget, 40, shuffle),
-    }[kind]
-    seen: list[int] = []
-    counts = set()
-    for rank in range(processes):
-        sampler = make()
-        sampler.share = (rank, processes)
-        sampler.set_epoch(epoch)
-        try:
-            batches = list(sampler)
-        except ValueError as error:
-            assume("too few to share" not in str(error))
-            raise
-        counts.add(len(batches))
-        seen += [draw.sample for batch in batches for draw in batch]
-        assert all(draw.epoch == epoch for batch in batches for draw in batch)
-    assert len(counts) == 1
-    assert sorted(seen) == list(range(len(lengths)))
 
 
 @settings(deadline=None, max_examples=40)

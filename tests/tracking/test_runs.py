@@ -144,6 +144,8 @@ def test_run_of_a_checkpoint_or_figure(tmp_path):
 def test_newest_checkpoint_is_whole(tmp_path):
     run = new_run(tmp_path, "digits")
     assert newest_checkpoint(run) is None
+    checkpoint(run.checkpoints / "best.ckpt")
+    assert newest_checkpoint(run) is None  # it is no state to go on from exactly
     old = checkpoint(run.checkpoints / "step=10.ckpt", age=60)
     assert newest_checkpoint(run) == old
     cut = checkpoint(run.checkpoints / "step=20.ckpt")

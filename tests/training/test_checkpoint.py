@@ -218,7 +218,7 @@ def test_the_newest_that_can_be_read_is_gone_on_from(tmp_path, monkeypatch):
     monkeypatch.setattr("tfzoo.training.checkpoint.rank_zero_info", said.append)
     run = Run(tmp_path)
     assert newest_sound(run) is None
-    files = [run.checkpoints / name for name in ("best.ckpt", "step-1.ckpt", "step-2.ckpt", "step-3.ckpt")]  # fmt: skip
+    files = [run.checkpoints / name for name in ("other.ckpt", "step-1.ckpt", "step-2.ckpt", "step-3.ckpt")]  # fmt: skip
     for age, path in enumerate(files):
         WholeCheckpointIO().save_checkpoint(NEW, path)
         os.utime(path, (age, age))

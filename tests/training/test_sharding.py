@@ -18,7 +18,7 @@ from torch.optim import SGD, Optimizer
 from tfzoo.backbone import TransformerConfig
 from tfzoo.layout import Layout
 from tfzoo.models import LanguageModel
-from tfzoo.training.sharding import shard
+from tfzoo.training.sharding import gather, release, shard
 
 ROWS = torch.randint(20, (4, 9), generator=torch.Generator().manual_seed(1))
 
@@ -63,10 +63,11 @@ def test_a_sharded_network_of_every_task_trains(alone):
 
 @torch.no_grad()
 def decode(model: LanguageModel, rows: Tensor, count: int) -> None:
-    model(rows, Layout.full(*rows.shape))  # as a validation step begins
+    gather(model)
     steps = model.steps(Layout.full(len(rows), 1))
     for place in range(count):
         steps(rows[:, place : place + 1])
+    release(model)
 
 
 def process(rank: int, meeting: str, result: str) -> None:

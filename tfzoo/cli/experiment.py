@@ -13,6 +13,7 @@ from pkgutil import iter_modules
 from shutil import rmtree
 from typing import Any
 
+import torch.distributed as dist
 import yaml
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import (
@@ -24,15 +25,17 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+import tfzoo
 import tfzoo.data
 import tfzoo.tasks
 import tfzoo.training
 from tfzoo.cli.arguments import names_a_task, prepared
 from tfzoo.cli.parser import WholeKeys
 from tfzoo.cli.quiet import quieten
-from tfzoo.cli.report import tell_end, tell_resumed, tell_start
+from tfzoo.cli.report import tell_changed, tell_end, tell_resumed, tell_start
 from tfzoo.data import TaskData
 from tfzoo.tasks import Task
+from tfzoo.tracking import provenance
 from tfzoo.tracking.loggers import MetricsLogger, WandbLogger
 from tfzoo.tracking.runs import (
     Run,
@@ -41,10 +44,13 @@ from tfzoo.tracking.runs import (
     newest_checkpoint,
     run_holding,
     run_of,
+    sweep,
     write_whole,
 )
 from tfzoo.training.callbacks import Last, Progress, Show
-from tfzoo.training.checkpoint import WholeCheckpointIO, newest_sound
+from tfzoo.training.checkpoint import newest_sound, whole
+from tfzoo.training.circumstances import circumstances
+from tfzoo.training.guard import Guard
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "logger": [
@@ -66,6 +72,10 @@ class Begin(SaveConfigCallback):
     Only when data, network and checkpoint turn out to be in order: what fails before leaves a folder as it was.
     """
 
+    def __init__(self, *arguments: Any, command: list[str], **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.command = command
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Lightning would write now."""
 
@@ -73,14 +83,31 @@ class Begin(SaveConfigCallback):
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         self.began = True
+        notes = pl_module.notes()
         if trainer.is_global_zero:
+            sweep(Path(trainer.default_root_dir))
             self.save_config(trainer, pl_module, "fit")
+            notes |= {"provenance": self.save_provenance(trainer, pl_module)}
             if trainer.ckpt_path is not None:
                 tell_resumed(trainer.ckpt_path, trainer.global_step)
         for logger in trainer.loggers:
             if isinstance(logger, MetricsLogger):
                 logger.rewind(trainer.global_step)
-            logger.log_hyperparams(pl_module.notes())
+            logger.log_hyperparams(notes)
+
+    def save_provenance(self, trainer: Any, pl_module: Any) -> dict[str, Any]:
+        """Adds under which circumstances training begins or goes on to the run's provenance.json."""
+        new = provenance.entry(
+            ["tfzoo", *self.command],
+            tfzoo.__version__,
+            resumed={"checkpoint": str(trainer.ckpt_path), "step": trainer.global_step}
+            if trainer.ckpt_path is not None
+            else None,
+            data=trainer.datamodule.fingerprint(),
+            **circumstances(trainer, pl_module.seed),
+        )
+        tell_changed(provenance.append(Run(Path(trainer.default_root_dir)), new))
+        return new
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         run = Run(Path(trainer.default_root_dir))
@@ -109,7 +136,7 @@ class ExperimentCLI(LightningCLI):
                 Task,
                 TaskData,
                 save_config_callback=Begin,
-                save_config_kwargs={"save_to_log_dir": False},
+                save_config_kwargs={"save_to_log_dir": False, "command": arguments},
                 trainer_defaults=TRAINER_DEFAULTS,
                 seed_everything_default=1,
                 parser_class=WholeKeys,
@@ -140,7 +167,18 @@ class ExperimentCLI(LightningCLI):
             default=None,
             help="name of this run; none: time and chance",
         )
-        parser.link_arguments("data", "model.init_args.facts", _facts, apply_on="instantiate")
+        parser.add_argument(
+            "--batches_per_step",
+            type=int | None,
+            default=None,
+            help="batches of an optimiser step over all devices; accumulate_grad_batches follows, and an interval "
+            "between validations counts batches of all devices",
+        )
+        parser.link_arguments("data", "model.init_args.facts", self.facts, apply_on="instantiate")
+
+    def facts(self, data: TaskData) -> Any:
+        """What the task is told of the data."""
+        return data.facts
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         self.config = parser.parse_args(args)
@@ -151,25 +189,24 @@ class ExperimentCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Opens the run's folder only now, when data and model have been built without complaint."""
         settings = self._get(self.config_init, "trainer")
-        settings["plugins"] = [*_listed(settings.get("plugins")), WholeCheckpointIO()]
+        settings["plugins"] = whole(_listed(settings.get("plugins")))
         if self.subcommand != "fit":
             if self._get(self.config, "ckpt_path") is None:
                 raise ValueError(
                     f"{self.subcommand} needs --ckpt_path: without one there is only an untrained network"
                 )
             settings["logger"] = False
+            # Measuring saves nothing, whatever the config of its run saved.
             callbacks = _listed(settings.get("callbacks"))
             settings["callbacks"] = [c for c in callbacks if not isinstance(c, Checkpoint)]
             return super().instantiate_trainer(enable_checkpointing=False, **kwargs)
-        # A run shorter than its interval is validated once, at its end: it has a best checkpoint too.
-        micro_batches = settings["max_steps"] * settings["accumulate_grad_batches"]
-        if isinstance(settings["val_check_interval"], int) and micro_batches > 0:
-            settings["val_check_interval"] = min(settings["val_check_interval"], micro_batches)
         self.run = self._open_run()
         settings["default_root_dir"] = str(self.run.folder)
         settings["logger"] = self._in_folder(settings["logger"], self.run)
         settings["callbacks"] = self._callbacks(_listed(settings.get("callbacks")), self.run)
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        set_intervals(trainer, self._get(self.config, "batches_per_step"))
+        return trainer
 
     def _open_run(self) -> Run:
         checkpoint = self._get(self.config, "ckpt_path")
@@ -253,7 +290,7 @@ class ExperimentCLI(LightningCLI):
         last = [c for c in callbacks if isinstance(c, Last)] or [Last()]
         callbacks = [*(c for c in callbacks if not isinstance(c, Last)), *last]
         # First, so that they see the averaged weights before EMA puts the current ones back.
-        for kind in (Show, LearningRateMonitor):
+        for kind in (Guard, Show, LearningRateMonitor):
             if not any(isinstance(c, kind) for c in callbacks):
                 callbacks = [kind(), *callbacks]
         watched = self._get(self.config_init, "trainer")["enable_progress_bar"] is not False
@@ -284,6 +321,12 @@ class ExperimentCLI(LightningCLI):
     def predict(self, **kwargs: Any) -> None:
         """Predictions as JSON lines: in the checkpoint's run folder, or here where it has none."""
         batches = self.trainer.predict(**kwargs | {"return_predictions": True}) or []
+        if self.trainer.world_size > 1:
+            shares: list[Any] = [None] * self.trainer.world_size
+            dist.all_gather_object(shares, batches)
+            batches = [batch for turn in zip(*shares, strict=True) for batch in turn]
+        if not self.trainer.is_global_zero:
+            return
         run = self._measured_run()
         path = (run.folder if run else Path()) / "predictions.jsonl"
         rows = (json.dumps(row, ensure_ascii=False) for batch in batches for row in batch)
@@ -294,8 +337,29 @@ class ExperimentCLI(LightningCLI):
         return run_holding(self._get(self.config, "ckpt_path"))
 
 
-def _facts(data: TaskData) -> Any:
-    return data.facts
+def set_intervals(trainer: Trainer, batches_per_step: int | None) -> None:
+    """Batches of a step, and between validations, counted over all devices where a number of them is given.
+
+    Raises ValueError where the devices cannot share them.
+    """
+    interval, devices = trainer.val_check_interval, trainer.world_size
+    if batches_per_step is not None:
+        if trainer.accumulate_grad_batches != 1:
+            raise ValueError(
+                "batches_per_step and trainer.accumulate_grad_batches say the same: leave one out"
+            )
+        if batches_per_step < 1 or batches_per_step % devices:
+            raise ValueError(
+                f"batches_per_step must be a multiple of the {devices} devices, not {batches_per_step}"
+            )
+        trainer.accumulate_grad_batches = batches_per_step // devices
+        if isinstance(interval, int):
+            interval = max(1, interval // devices)
+    # A run shorter than its interval is validated once, at its end: it has a best checkpoint too.
+    batches = trainer.max_steps * trainer.accumulate_grad_batches
+    if isinstance(interval, int) and batches > 0:
+        interval = min(interval, batches)
+    trainer.val_check_interval = interval
 
 
 def _listed(value: Any) -> list[Any]:
@@ -317,7 +381,10 @@ def resume(arguments: list[str]) -> None:
     run = run_of(Path(arguments[0]))
     newest = newest_sound(run)
     if newest is None:
-        raise ValueError(f"{run.folder} holds no whole checkpoint to go on from")
+        raise ValueError(
+            f"{run.folder} holds no whole checkpoint to go on from: begin anew with tfzoo fit -c "
+            f"{run.config_file}, or name a checkpoint with --ckpt_path, such as best.ckpt"
+        )
     fit(["-c", str(run.config_file), "--ckpt_path", str(newest), *arguments[1:]])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from lightning import Trainer
@@ -19,6 +20,13 @@ def tell_start(run: Run) -> None:
 @rank_zero_only
 def tell_resumed(checkpoint: str | Path, step: int) -> None:
     print(f"resuming from {checkpoint}, after step {step}", flush=True)
+
+
+@rank_zero_only
+def tell_changed(differences: list[str]) -> None:
+    if differences:
+        what = ", ".join(differences)
+        print(f"tfzoo: warning: not as it was when this run began: {what}", file=sys.stderr)
 
 
 @rank_zero_only

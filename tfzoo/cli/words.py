@@ -25,7 +25,15 @@ _KINDS: dict[str, type] = {
     "data": TaskData,
 }
 _GROUPS = {"trainer", "model", "data"}
-_OPTIONS = {"experiment", "runs", "run_id", "seed_everything", "ckpt_path", "config"}
+_OPTIONS = {
+    "experiment",
+    "runs",
+    "run_id",
+    "batches_per_step",
+    "seed_everything",
+    "ckpt_path",
+    "config",
+}
 
 
 def known_words(path: str) -> set[str]:

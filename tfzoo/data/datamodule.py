@@ -20,9 +20,11 @@ from tfzoo.data import source
 from tfzoo.data.broken import Flaws, NothingLeftError, Sieve, replaced_texts
 from tfzoo.data.encoding import cache_folder
 from tfzoo.data.facts import Facts
+from tfzoo.data.fingerprint import fingerprint
 from tfzoo.data.mistakes import unreadable, unwritable
 from tfzoo.data.sampling import Draw, distributed_share
 from tfzoo.data.streaming import FetchedAhead, Split, Stream
+from tfzoo.data.supposing import Suppositions
 
 Sample = tuple[Draw, dict[str, Any]]
 
@@ -113,6 +115,8 @@ class TaskData(LightningDataModule):
         self._encoded: dict[str, Any] = {}
         self._left_out: dict[str, int] = {}  # rows of a stream, so far
         self._splits: dict[str, Split | Stream] = {}
+        self._rows: dict[str, Dataset] = {}
+        self._fingerprints: dict[str, dict[str, Any]] = {}
 
     @abstractmethod
     def learn(self, rows: Dataset, cache: Path | None) -> None:
@@ -141,6 +145,14 @@ class TaskData(LightningDataModule):
         """
         return {}
 
+    def suppose(self, suppositions: Suppositions) -> Facts:
+        """What the facts may be, as far as a plan needs them, without reading anything; by default it is read."""
+        return self.facts
+
+    def full_batch(self, facts: Facts) -> Any:
+        """A training batch as large as any, for a plan; by default the first one."""
+        return next(iter(self.train_dataloader()))
+
     @property
     def facts(self) -> Facts:
         """What the model must know of the data; reads and prepares the data at the first call."""
@@ -148,6 +160,15 @@ class TaskData(LightningDataModule):
             self._prepare()
         assert self._facts is not None
         return self._facts
+
+    def fingerprint(self) -> dict[str, dict[str, Any]]:
+        """Of each split the number of rows and a hash of what they say, the same on every machine.
+
+        Of a stream the rows counted and hashed are the first `shuffle_buffer`.
+        """
+        self.facts  # noqa: B018
+        hashes = {split: fingerprint(rows) for split, rows in self._rows.items()}
+        return hashes | self._fingerprints
 
     def _prepare(self) -> None:
         cache = cache_folder(self.cache_dir)
@@ -185,8 +206,9 @@ class TaskData(LightningDataModule):
             if isinstance(rows, IterableDataset):
                 make = partial(self._pool, split)
                 self._splits[split] = Stream(rows, make, self.shuffle_buffer, self.path)
+                self._fingerprints[split] = fingerprint(known[split]) | {"streamed": True}
             else:  # batches are planned (and images decoded) once the split's loader is asked for
-                self._encoded[split] = encoded[split]
+                self._encoded[split], self._rows[split] = encoded[split], rows
 
     def _known(self, rows: source.Rows) -> Dataset:
         if isinstance(rows, Dataset):
@@ -223,7 +245,7 @@ class TaskData(LightningDataModule):
 
     def __getstate__(self) -> dict[str, Any]:
         # What travels to worker processes: the trainer does not, nor the splits themselves.
-        return self.__dict__ | {"trainer": None, "_encoded": {}, "_splits": {}}
+        return self.__dict__ | {"trainer": None, "_encoded": {}, "_splits": {}, "_rows": {}}
 
     def train_dataloader(self) -> StatefulDataLoader:
         return self._loader("train")

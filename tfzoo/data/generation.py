@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -21,6 +21,7 @@ from tfzoo.data.facts import Facts
 from tfzoo.data.sampling import Draw
 from tfzoo.data.source import Rows, is_text
 from tfzoo.data.streaming import Split
+from tfzoo.data.supposing import Suppositions
 from tfzoo.data.tokenizer import Tokenizer
 from tfzoo.layout import Layout
 
@@ -136,6 +137,18 @@ class GenerationData(TaskData):
             if split != "train"
         }
         return LanguageFacts(self.tokenizer, self.context, density)
+
+    def suppose(self, suppositions: Suppositions) -> LanguageFacts:
+        tokenizer = suppositions.tokenizer(self.kind, self.vocab_size)
+        density = {"characters": 1.0, "words": 1.0}
+        return LanguageFacts(tokenizer, self.context, {"validation": density, "test": density})
+
+    def full_batch(self, facts: LanguageFacts) -> LanguageBatch:  # type: ignore[override]
+        shape = self.batch_size, facts.context
+        tokens, layout = torch.zeros(shape, dtype=torch.long), Layout.full(*shape)
+        if self.rows_are == "documents":  # one may end within a window
+            layout = replace(layout, dense=False)
+        return LanguageBatch(tokens, layout, torch.zeros_like(tokens))
 
     def batches(self, encoded: _Stream, shuffle: bool, seed: int) -> Split:
         predicted = len(encoded.tokens) - 1

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from datasets import Dataset, Image
 from torch import Tensor
 
@@ -22,6 +23,7 @@ from tfzoo.data.images import Images, Transformed, decoded, unreadable
 from tfzoo.data.labels import class_names, class_numbers, missing_labels, unknown_labels
 from tfzoo.data.source import Rows
 from tfzoo.data.streaming import Split
+from tfzoo.data.supposing import Suppositions
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,21 @@ class ImageClassificationData(TaskData):
     def describe(self, encoded: dict[str, _Encoded]) -> ImageFacts:
         look = self.look()
         return ImageFacts(self.names, look.channels, look.size, look.mean, look.std)
+
+    def suppose(self, suppositions: Suppositions) -> ImageFacts:
+        channels, size = self.channels or 3, self.size or suppositions.side
+        if self.size is None:
+            suppositions.said.append(
+                f"images of {size} x {size} pixels (the most that the model has positions for, up to 224; data.size)"
+            )
+        if self.channels is None:
+            suppositions.said.append("colour images (data.channels)")
+        labels = suppositions.labels(1000)
+        return ImageFacts(labels, channels, size, (0.5,) * channels, (0.5,) * channels)
+
+    def full_batch(self, facts: ImageFacts) -> ImageBatch:  # type: ignore[override]
+        images = torch.zeros(self.batch_size, facts.channels, facts.size, facts.size)
+        return ImageBatch(images, torch.zeros(self.batch_size, dtype=torch.long))
 
     def look(self) -> Look:
         assert self.mean is not None

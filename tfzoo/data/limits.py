@@ -80,6 +80,10 @@ class Limits:
             for place in np.flatnonzero(longest > bound).tolist()
         }
 
+    def rows(self, longest: int) -> int:
+        """Rows of a batch of the longest sequences."""
+        return max(1, self.batch_tokens // longest)
+
     def room(self, special: int) -> int | None:
         """Tokens left beside special ones; None for no bound."""
         return None if self.max_length is None else self.max_length - special

@@ -2,7 +2,8 @@
 
 Every sampler draws the same number of batches in every epoch and on every process, and each sample
 exactly once an epoch over all processes together. Step s of W processes takes batches s*W to s*W +
-W - 1, so that W processes see what one process sees that accumulates over W batches.
+W - 1, so that W processes see what one process sees that accumulates over W batches. Where the
+batches of an epoch do not share out evenly, the last of them are halved until they do.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch.utils.data import Sampler
+
+EVEN = 8
+"""Evaluation reads the same batches on 1, 2, 4 and 8 processes: its figures agree to the last bit."""
 
 
 class Draw(NamedTuple):
@@ -48,7 +52,6 @@ class PlannedSampler(Sampler[list[Draw]]):
         self.plan, self.shuffle, self.seed, self.epoch = plan, shuffle, seed, 0
         self.share: tuple[int, int] | None = None  # (rank, processes); None: ask torch.distributed
         self._by_kind = np.argsort(plan.places, kind="stable")
-        self._bounds: dict[int, np.ndarray] = {}
 
     @property
     def sampler(self) -> PlannedSampler:
@@ -70,42 +73,63 @@ class PlannedSampler(Sampler[list[Draw]]):
 
     def __len__(self) -> int:
         """Batches of this process in one epoch."""
-        return len(self.bounds()) // self._share()[1]
+        return self._count() // self._share()[1]
 
     def _share(self) -> tuple[int, int]:
         return self.share or distributed_share()
 
-    def bounds(self) -> np.ndarray:
-        """(K, 2) first and last place of each batch, halved until all processes get as many."""
-        processes = self._share()[1]
-        if processes not in self._bounds:
-            self._bounds[processes] = self._divide(processes)
-        return self._bounds[processes]
+    def _count(self) -> int:
+        """Batches of all processes in one epoch. Raises ValueError where there are too few samples."""
+        processes, batches = self._share()[1], len(self.plan.bounds) - 1
+        rows = int(self.plan.rows[-1]) + 1 if len(self.plan.rows) else 0
+        count = _rounded_up(batches, processes)
+        if not self.shuffle:
+            even = _rounded_up(batches, _rounded_up(EVEN, processes))
+            count = even if even <= rows else count
+        if count > rows:
+            raise ValueError(
+                f"{len(self.plan.kinds)} samples are too few to share among {processes} processes"
+            )
+        return count
 
-    def _divide(self, processes: int) -> np.ndarray:
-        plan = self.plan
-        pieces = list(zip(plan.bounds[:-1].tolist(), plan.bounds[1:].tolist(), strict=True))
-        while len(pieces) % processes:
-            largest = max(range(len(pieces)), key=lambda k: pieces[k][1] - pieces[k][0])
-            start, stop = pieces[largest]
-            changes = start + 1 + np.flatnonzero(np.diff(plan.rows[start:stop]))
-            if len(changes) == 0:
-                raise ValueError(
-                    f"{len(plan.kinds)} samples are too few to share among {processes} processes"
-                )
-            middle = int(changes[len(changes) // 2])
-            pieces[largest : largest + 1] = [(start, middle), (middle, stop)]
-        return np.array(pieces)
-
-    def assign(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """The sample at each place, (N,), and the order of the batches, (K,), in an epoch."""
+    def assign(self, epoch: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
+        """The sample at each place, (N,), and first and last place of every batch of an epoch, in order."""
         chance = np.random.default_rng((self.seed, epoch))
-        kinds, count = self.plan.kinds, len(self.bounds())
+        kinds, bounds = self.plan.kinds, self.plan.bounds
         mixed = chance.permutation(len(kinds)) if self.shuffle else np.arange(len(kinds))
-        order = chance.permutation(count) if self.shuffle else np.arange(count)
+        batches = list(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True))
+        count, first = self._count(), 0
+        if self.shuffle:
+            batches = [batches[k] for k in chance.permutation(len(batches))]
+            # Whole steps stay what they are on any number of processes.
+            first = len(batches) - len(batches) % self._share()[1]
         samples = np.empty(len(kinds), np.int64)
         samples[self._by_kind] = mixed[np.argsort(kinds[mixed], kind="stable")]
-        return samples, order
+        return samples, _halved(batches, self.plan.rows, count, first)
+
+
+def _halved(
+    batches: list[tuple[int, int]], rows: np.ndarray, count: int, first: int
+) -> list[tuple[int, int]]:
+    """The batches, those from number `first` on halved between rows, largest first, until there are `count`."""
+
+    def size(k: int) -> int:
+        return int(rows[batches[k][1] - 1] - rows[batches[k][0]])
+
+    while len(batches) < count:
+        largest = max(range(first, len(batches)), key=size, default=-1)
+        if largest < 0 or not size(largest):
+            first -= 1
+            continue
+        start, stop = batches[largest]
+        changes = start + 1 + np.flatnonzero(np.diff(rows[start:stop]))
+        middle = int(changes[len(changes) // 2])
+        batches[largest : largest + 1] = [(start, middle), (middle, stop)]
+    return batches
+
+
+def _rounded_up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
 
 
 class _Epoch(Iterator[list[Draw]]):
@@ -116,10 +140,14 @@ class _Epoch(Iterator[list[Draw]]):
 
     def state_dict(self) -> dict[str, int]:
         epoch = self.epoch if self.epoch >= 0 else self.sampler.epoch
-        return {"epoch": epoch, "position": self.position}
+        processes = self.sampler._share()[1]
+        return {"epoch": epoch, "position": self.position, "processes": processes}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self.position, self.epoch, self.sampler.epoch = state["position"], -1, state["epoch"]
+        self.epoch, self.sampler.epoch = -1, state["epoch"]
+        # Saved on another number of processes: what all of them have taken is done.
+        ours = self.sampler._share()[1]
+        self.position = state["position"] * state.get("processes", ours) // ours
         if self.position < len(self.sampler):
             self._begin()
         else:  # saved after an epoch's last batch: what follows is the next epoch
@@ -128,8 +156,7 @@ class _Epoch(Iterator[list[Draw]]):
 
     def _begin(self) -> None:
         self.epoch = self.sampler.epoch
-        self._samples, self._order = self.sampler.assign(self.epoch)
-        self._bounds = self.sampler.bounds()
+        self._samples, self._batches = self.sampler.assign(self.epoch)
 
     def __next__(self) -> list[Draw]:
         if self.position >= len(self.sampler):
@@ -137,7 +164,7 @@ class _Epoch(Iterator[list[Draw]]):
         if self.epoch < 0:
             self._begin()
         rank, processes = self.sampler._share()
-        start, stop = self._bounds[self._order[self.position * processes + rank]].tolist()
+        start, stop = self._batches[self.position * processes + rank]
         self.position += 1
         if self.position == len(self.sampler) and self.sampler.epoch == self.epoch:
             self.sampler.epoch += (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -53,6 +54,13 @@ def load(
     with explained(path):
         found = _found(path, name, streaming, cache_dir, whole_files, replace)
         return _chosen(path, found, splits, validation_fraction, streaming)
+
+
+def at_hand(path: str) -> bool:
+    """Whether a set can be read without a network: an embedded one, or one that lies here."""
+    if path in corpora.CORPORA:
+        return all(find_spec(module) for module, _ in corpora.CORPORA[path].files)
+    return Path(path).expanduser().exists()
 
 
 def _chosen(

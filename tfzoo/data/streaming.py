@@ -71,12 +71,16 @@ class _Pass(Iterator[Batch]):
             "rows": self.rows_state,
             "number": self.number,
             "taken": self.taken,
+            "processes": self.stream.share[1],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.epoch = state["epoch"]
         self.stream.epoch = self.epoch + 1
-        self._begin(state["rows"], state["number"], state["taken"])
+        # Saved on another number of processes: what all of them have taken is done.
+        ours = self.stream.share[1]
+        taken = state["taken"] * state.get("processes", ours) // ours
+        self._begin(state["rows"], state["number"], taken)
 
     def __next__(self) -> Batch:
         return next(self._batches)

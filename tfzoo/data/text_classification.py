@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 
-from tfzoo.data.batching import TextBatch, lay, starts
+from tfzoo.data.batching import TextBatch, lay, padded_zeros, starts
 from tfzoo.data.bpe_dropout import Redrawn
 from tfzoo.data.broken import Flaws, missing_texts
 from tfzoo.data.columns import TEXTS, column, labelled
@@ -22,6 +22,7 @@ from tfzoo.data.labels import class_names, class_numbers, missing_labels, unknow
 from tfzoo.data.limits import Limits
 from tfzoo.data.source import Rows, is_text
 from tfzoo.data.streaming import Split
+from tfzoo.data.supposing import Suppositions
 from tfzoo.data.tokenizer import Tokenizer
 
 
@@ -149,6 +150,18 @@ class TextClassificationData(TaskData):
     def describe(self, encoded: dict[str, _Encoded]) -> TextFacts:
         longest = max(int(self.limits.longest(split.lengths)) for split in encoded.values())
         return TextFacts(self.tokenizer, self.names, longest, self.text_pair is not None)
+
+    def suppose(self, suppositions: Suppositions) -> TextFacts:
+        longest = suppositions.longest(self.limits.max_length, self.limits.batch_tokens)
+        tokenizer = suppositions.tokenizer(self.kind, self.vocab_size)
+        return TextFacts(tokenizer, suppositions.labels(2), longest, self.text_pair is not None)
+
+    def full_batch(self, facts: TextFacts) -> TextBatch:  # type: ignore[override]
+        rows = self.limits.rows(facts.longest)
+        tokens, layout = padded_zeros(rows, facts.longest)
+        labels = torch.zeros(rows, dtype=torch.long)
+        first = torch.arange(rows) * facts.longest
+        return TextBatch(tokens, layout, first, labels, [""] * rows)
 
     def batches(self, encoded: _Encoded, shuffle: bool, seed: int) -> Split:
         sampler = self.limits.sampler(encoded.lengths, shuffle, seed)

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import Dataset, concatenate_datasets
 
-from tfzoo.data.batching import IGNORE, TranslationBatch, lay
+from tfzoo.data.batching import IGNORE, TranslationBatch, lay, padded_zeros
 from tfzoo.data.bpe_dropout import Redrawn
 from tfzoo.data.broken import Flaws, missing_texts
 from tfzoo.data.columns import column, unnest
@@ -20,6 +21,7 @@ from tfzoo.data.facts import Facts
 from tfzoo.data.limits import Limits
 from tfzoo.data.source import Rows, is_text
 from tfzoo.data.streaming import Split
+from tfzoo.data.supposing import Suppositions
 from tfzoo.data.tokenizer import Tokenizer
 
 
@@ -140,6 +142,21 @@ class TranslationData(TaskData):
         longest = [self.limits.longest(self._lengths(rows)) for rows in encoded.values()]
         source, target = np.max(longest, axis=0).tolist()
         return TranslationFacts(self.source, self.target, self.bleu_tokenize, source, target)
+
+    def suppose(self, suppositions: Suppositions) -> TranslationFacts:
+        longest = suppositions.longest(self.limits.max_length, self.limits.batch_tokens)
+        source = target = suppositions.tokenizer(self.kinds[0], self.vocab_size)
+        if not self.shared_vocabulary:
+            target = suppositions.tokenizer(self.kinds[1], self.vocab_size)
+        return TranslationFacts(source, target, "13a", longest, longest)
+
+    def full_batch(self, facts: TranslationFacts) -> TranslationBatch:  # type: ignore[override]
+        rows = self.limits.rows(max(facts.longest_source, facts.longest_target))
+        source, target = (
+            padded_zeros(rows, longest) for longest in (facts.longest_source, facts.longest_target)
+        )
+        texts = [""] * rows
+        return TranslationBatch(*source, *target, torch.zeros_like(target[0]), texts, texts)
 
     def batches(self, encoded: Dataset, shuffle: bool, seed: int) -> Split:
         sampler = self.limits.sampler(self._lengths(encoded), shuffle, seed)

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torchmetrics import MeanMetric
 
 from tfzoo.backbone import TransformerConfig, capture
 from tfzoo.data.batching import IGNORE, LanguageBatch
@@ -63,7 +62,6 @@ class Generation(Task):
         self.check_length(self.facts.context, backbone)
         self.prompt, self.sample_tokens, self.temperature = prompt, sample_tokens, temperature
         self.network = LanguageModel(backbone, self.facts.tokenizer.vocab_size, tie)
-        self.average = MeanMetric()
 
     def loss(self, batch: LanguageBatch) -> Loss:
         """Cross-entropy of each next token, in nats."""
@@ -83,7 +81,7 @@ class Generation(Task):
         self._add(self.loss(batch))
 
     def _add(self, loss: Loss) -> None:
-        self.average.update(loss.mean, weight=loss.count)
+        self.average.update(loss.total, loss.count)
 
     def predict_step(self, batch: LanguageBatch, index: int) -> list[dict[str, Any]]:
         """The text after the first half of each window, beside how it really went on."""

@@ -1,4 +1,4 @@
-"""Translation quality through sacrebleu, pooled over batches and devices as counts.
+"""Figures of evaluation, pooled over batches and devices as sums and counts: average loss, BLEU and chrF.
 
 BLEU and chrF are no averages of sentences: both add up counts over the corpus and divide once.
 """
@@ -9,6 +9,31 @@ import torch
 from sacrebleu.metrics import BLEU, CHRF
 from torch import Tensor
 from torchmetrics import Metric
+
+
+class AverageLoss(Metric):
+    """The mean of losses that come as sums, every one counted once.
+
+    In float64, where adding the same sums in another order, as several devices do, gives the same.
+    """
+
+    full_state_update = False
+    total: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("total", "count"):
+            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, total: Tensor, count: Tensor) -> None:
+        """The sum of some losses, and their number; both scalars."""
+        self.total += total.detach()
+        self.count += count
+
+    def compute(self) -> Tensor:
+        """Scalar, float32."""
+        return (self.total / self.count.clamp(min=1)).float()
 
 
 class TranslationScores(Metric):

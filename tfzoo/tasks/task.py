@@ -14,17 +14,21 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from lightning import LightningModule
 from torch import Tensor, nn
-from torch.optim import AdamW
+from torch.nn.utils import clip_grads_with_norm_
+from torch.optim import AdamW, Optimizer
 
 import tfzoo
 from tfzoo.backbone import TransformerConfig
 from tfzoo.data.facts import Facts
 from tfzoo.layout import Layout
+from tfzoo.tasks.scores import AverageLoss
 from tfzoo.tracking.figures import Picture
 from tfzoo.training.chance import global_seed, reseed
 from tfzoo.training.checkpoint import read_checkpoint
 from tfzoo.training.optim import Constant, OptimizerFactory, Schedule, decay_groups, scheduled
-from tfzoo.training.sharding import shard
+from tfzoo.training.progress import share_anew
+from tfzoo.training.sharding import gather, release, shard
+from tfzoo.training.step_mean import StepMean
 
 Row = list[Any]
 """One row of a table of samples: text, numbers or image arrays."""
@@ -92,6 +96,9 @@ class Task(LightningModule):
         self.seed = global_seed()  # of dropout and whatever else a training step draws
         self.optimizer = optimizer or (lambda groups: AdamW(groups, lr=1e-3))
         self.schedule = schedule or Constant()
+        self.step_mean = StepMean()
+        self.gradient_norm: Tensor | None = None  # of this step, where it is known already
+        self.average = AverageLoss()
 
     def loss(self, batch: Any) -> Loss:
         raise NotImplementedError
@@ -101,14 +108,38 @@ class Task(LightningModule):
             done = self.trainer.fit_loop.epoch_loop.total_batch_idx
             reseed(self.seed, done, self.global_rank)
 
+    def on_train_start(self) -> None:
+        self.step_mean = StepMean()
+
     def training_step(self, batch: Any, index: int) -> Tensor:
-        loss = self.loss(batch).mean
-        self.log("train/loss", loss, prog_bar=True)
-        return loss
+        loss = self.loss(batch)
+        return self.step_mean.add(loss.total, loss.count, self._averaged())
+
+    def on_after_backward(self) -> None:
+        if not self.trainer.fit_loop._should_accumulate():
+            loss = self.step_mean.close(self.parameters(), self._averaged())
+            self.log("train/loss", loss, prog_bar=True)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        norm, self.gradient_norm = self.gradient_norm, None
+        if norm is None or not gradient_clip_val or gradient_clip_algorithm == "value":
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        else:
+            clip_grads_with_norm_(self.parameters(), gradient_clip_val, norm)
+
+    def _averaged(self) -> int:
+        """Over how many batches Lightning averages the gradients of a step, be there as many or not."""
+        return self.trainer.accumulate_grad_batches * self.trainer.world_size
 
     def log_average(self, name: str, loss: Loss) -> None:
-        """Log a loss whose average over the epoch counts every token or sample once."""
-        self.log(name, loss.mean, batch_size=int(loss.count), prog_bar=True, sync_dist=True)
+        """Log a loss whose average over the epoch counts every token or sample once, on any number of devices."""
+        self.average.update(loss.total, loss.count)
+        self.log(name, self.average, on_step=False, on_epoch=True, prog_bar=True)
 
     def check_length(self, longest: int, backbone: TransformerConfig) -> None:
         """Raises ValueError where the data holds a sequence longer than the model's positions."""
@@ -167,6 +198,15 @@ class Task(LightningModule):
         if self.device_mesh is not None:
             shard(self.network, self.device_mesh["data_parallel"])
 
+    def on_validation_start(self) -> None:
+        gather(self.network)
+
+    def on_validation_end(self) -> None:
+        release(self.network)
+
+    on_test_start = on_predict_start = on_validation_start
+    on_test_end = on_predict_end = on_validation_end
+
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(decay_groups(self))
         return scheduled(optimizer, self.schedule, self.trainer.max_steps)
@@ -178,6 +218,7 @@ class Task(LightningModule):
             "settings": self.settings,
             "facts": self.facts.to_dict(),
             "seed": self.seed,
+            "devices": self.trainer.world_size if self._trainer is not None else 1,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -188,6 +229,9 @@ class Task(LightningModule):
                 "take a step-....ckpt of its run"
             )
         self.seed = carried.get("seed", self.seed)  # it goes on as it began
+        if "loops" in checkpoint and self._trainer is not None:
+            devices, loop = self.trainer.world_size, checkpoint["loops"]["fit_loop"]
+            share_anew(loop, carried.get("devices", devices), devices)
         self.facts.check_same(self.facts_class.from_dict(carried["facts"]))
         theirs, ours = (self._fixed(settings) for settings in (carried["settings"], self.settings))
         for key in sorted(theirs.keys() & ours.keys()):
@@ -197,7 +241,7 @@ class Task(LightningModule):
                     f"the config says {ours[key]}: use the config.yaml of its run folder"
                 )
         if "state_dict" in checkpoint:  # a sharded checkpoint brings its weights later
-            self._check_weights(checkpoint["state_dict"])
+            self.check_weights(checkpoint["state_dict"])
 
     def _fixed(self, settings: dict[str, Any]) -> dict[str, Any]:
         """The settings without which weights mean nothing."""
@@ -206,7 +250,8 @@ class Task(LightningModule):
             k: v for k, v in settings.items() if k in self.fixed
         }
 
-    def _check_weights(self, weights: dict[str, Tensor]) -> None:
+    def check_weights(self, weights: dict[str, Tensor]) -> None:
+        """Raises ValueError naming the first of a checkpoint's weights that this network has not, or the other way."""
         theirs, ours = (
             {name: tuple(weight.shape) for name, weight in some.items()}
             for some in (weights, self.state_dict())
@@ -244,7 +289,7 @@ class Task(LightningModule):
             if isinstance(settings.get("backbone"), dict):
                 settings["backbone"] = TransformerConfig(**settings["backbone"])
             task = kind(facts=kind.facts_class.from_dict(carried["facts"]), **settings)
-            task._check_weights(checkpoint["state_dict"])
+            task.check_weights(checkpoint["state_dict"])
             task.load_state_dict(checkpoint["state_dict"])
         except Exception as error:  # whatever another version wrote, or somebody's editor
             raise ValueError(

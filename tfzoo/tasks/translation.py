@@ -121,7 +121,7 @@ class Translation(Task):
 
     def _finish(self, stage: str) -> None:
         for name, value in self.scores.compute().items():
-            self.log(f"{stage}/{name}", value, prog_bar=True, rank_zero_only=True)
+            self.log(f"{stage}/{name}", value, prog_bar=True)  # pooled: the same on every device
         self.scores.reset()
 
     def on_validation_epoch_end(self) -> None:

@@ -152,7 +152,8 @@ def run_holding(checkpoint: str | Path | None) -> Run | None:
 def newest_checkpoint(run: Run) -> Path | None:
     """The checkpoint to go on from, or none: the newest of `numbered`, else whichever was written last.
 
-    One that was cut short is passed over.
+    One that was cut short is passed over, and so is `best.ckpt`: it may lie between two halves of a step, and is
+    written before its step is logged.
     """
     return next(iter(newest_first(run)), None)
 
@@ -160,7 +161,8 @@ def newest_checkpoint(run: Run) -> Path | None:
 def newest_first(run: Run) -> list[Path]:
     """The whole checkpoints of a run, in the order in which one would go on from them."""
     steps = numbered(run.checkpoints)
-    return steps + [p for p in _newest_first(run.checkpoints.glob("*.ckpt")) if p not in steps]
+    others = (path for path in run.checkpoints.glob("*.ckpt") if path.stem != "best")
+    return steps + [path for path in _newest_first(others) if path not in steps]
 
 
 def numbered(folder: Path) -> list[Path]:
@@ -203,6 +205,13 @@ def write_whole(path: Path, content: bytes) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         with suppress(OSError):
+            draft.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers that were killed left half written: hidden files that end in a process's number."""
+    for draft in folder.glob(".*"):
+        if re.fullmatch(r"\..+\.\d+(\.partial)?", draft.name) and draft.is_file():
             draft.unlink(missing_ok=True)
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import random
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, RichProgressBar
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.trainer.states import TrainerFn
 
 from tfzoo.tracking.figures import ImageGrid, save
 from tfzoo.tracking.loggers import log_figure, log_table
-from tfzoo.tracking.runs import numbered, remove
+from tfzoo.tracking.runs import numbered, remove, sweep
 from tfzoo.tracking.samples import write_table
+from tfzoo.training.background import BackgroundCheckpointIO
+from tfzoo.training.moved import at_home
 
 
 class Show(Callback):
@@ -116,7 +119,9 @@ class Last(Checkpoint):
         self.saved = time.monotonic()  # when the newest was
         self.waits = False  # for the gradients of the step that is being accumulated
         self.unnamed: list[Path] = []
+        self.logged: list[Path] = []  # those of them whose step is
         self.turns = False  # what is being saved follows the last batch of an epoch
+        self.idles = False  # and a validation
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self.dirpath is None:
@@ -144,7 +149,9 @@ class Last(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         if self.turns:
-            end_epoch(checkpoint["loops"]["fit_loop"])
+            loop = checkpoint["loops"]["fit_loop"]
+            end_epoch(loop)
+            loop["epoch_loop.state_dict"]["_batches_that_stepped"] -= self.idles
 
     def on_validation_end(self, trainer: Any, pl_module: LightningModule) -> None:
         fits = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
@@ -153,7 +160,12 @@ class Last(Checkpoint):
         if trainer.fit_loop.epoch_loop._should_accumulate():
             self.waits = True
         else:
+            # Resumed between an epoch's last batch and the next epoch, Lightning begins a stream twice.
+            streams = trainer.num_training_batches == float("inf")
+            self.turns = streams and trainer.fit_loop.epoch_loop._num_ready_batches_reached()
+            self.idles = _idles(trainer)
             self._save(trainer)
+            self.turns = self.idles = False
             self._name(trainer)
 
     def _is_last_step(self, trainer: Trainer) -> bool:
@@ -188,12 +200,13 @@ class Last(Checkpoint):
 
     def _name(self, trainer: Trainer) -> None:
         """Give what was saved its name, and let older ones go."""
+        self.logged = list(self.unnamed)
         if not self.unnamed or not trainer.is_global_zero:
             return
         assert self.dirpath is not None
         for file in list(self.unnamed):
             draft = file.with_name(DRAFT.format(file.name))
-            if draft.exists():  # else it is still being written, asynchronously
+            if draft.exists():  # else it is still being written, in the background
                 if file.is_dir():
                     remove(file)
                 draft.replace(file)
@@ -204,18 +217,52 @@ class Last(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert self.dirpath is not None
         if trainer.is_global_zero:
+            sweep(self.dirpath)  # of a run that was killed
             for draft in self.dirpath.glob(DRAFT.format("step-*.ckpt")):
-                remove(draft)  # of a run that was killed
+                remove(draft)
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        states = checkpoint.get("callbacks", {})
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.state_key in states:
+                state = states[callback.state_key] = at_home(states[callback.state_key], callback)
+                if state.get("dirpath") == callback.dirpath:
+                    callback.current_score = state.get("current_score")  # Lightning saves it only
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        if isinstance(trainer.strategy.checkpoint_io, BackgroundCheckpointIO):
+            trainer.strategy.checkpoint_io.check()
         self._name(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._name(trainer)
 
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        trainer.strategy.checkpoint_io.teardown()  # what is still being written is waited for
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """What was saved in the background before something else went wrong is not lost."""
+        with suppress(Exception):  # told by whoever tears the trainer down, or told already
+            trainer.strategy.checkpoint_io.teardown()
+        self.unnamed = list(self.logged)
         self._name(trainer)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        try:
+            trainer.strategy.checkpoint_io.teardown()  # what is still being written is waited for
+        finally:
+            self._name(trainer)
+
+
+def _idles(trainer: Any) -> bool:
+    """Whether Lightning, resumed at the epoch after a validation, takes it for due, skips it, and counts a step."""
+    interval, epochs = trainer.val_check_batch, trainer.check_val_every_n_epoch
+    if interval == float("inf"):
+        return False
+    if epochs is None:
+        return (trainer.fit_loop.epoch_loop.total_batch_idx + 1) % interval == 0
+    return (trainer.current_epoch + 2) % epochs == 0
 
 
 def end_epoch(loop: dict[str, Any]) -> None:

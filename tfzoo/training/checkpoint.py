@@ -10,7 +10,9 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.plugins.io.wrapper import _WrappingCheckpointIO
 from lightning.pytorch.utilities import rank_zero_info
 
 from tfzoo.tracking.runs import Run, newest_first
@@ -57,6 +59,19 @@ class WholeCheckpointIO(TorchCheckpointIO):
         if "pytorch-lightning_version" not in checkpoint:
             raise ValueError(f"{path} is no checkpoint of a training: no Trainer wrote it")
         return checkpoint
+
+
+def whole(plugins: list[Any]) -> list[Any]:
+    """A trainer's plugins, among which whatever writes checkpoints writes whole ones."""
+    writers = [plugin for plugin in plugins if isinstance(plugin, CheckpointIO)]
+    if not writers:
+        return [*plugins, WholeCheckpointIO()]
+    for writer in writers:
+        if isinstance(
+            writer, _WrappingCheckpointIO
+        ):  # as AsyncCheckpointIO; its own, if it was given one, stays
+            writer.checkpoint_io = WholeCheckpointIO()
+    return plugins
 
 
 def read_checkpoint(path: str | os.PathLike, map_location: Any = "cpu") -> dict[str, Any]:

@@ -1,0 +1,254 @@
+"""Two processes learn what one does from the same batches, whole or sharded, and measure exactly what one measures.
+
+All that one or two processes do here they do one after the other, started once: most of a short training is its start.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+STEPS, SAVED = 50, 25
+TASKS = {
+    "Translation": ["--data.batch_tokens=96"],
+    "TextClassification": ["--data.batch_tokens=96"],
+    "ImageClassification": ["--data.batch_size=1"],
+    "Generation": ["--data.context=16", "--data.batch_size=3"],
+}
+STRATEGIES = {
+    "one": (1, []),
+    "ddp": (2, ["--trainer.strategy=ddp"]),
+    "fsdp2": (2, ["--trainer.strategy=fsdp2"]),
+}
+# Without inductor's C++, which would take minutes; it has a test of its own.
+COMPILE = {"class_path": "CompileBlocks", "init_args": {"backend": "aot_eager"}}
+CHECKPOINT = {"class_path": "CheckpointBlocks"}
+SAVE = {"class_path": "Last", "init_args": {"every_n_steps": SAVED, "keep": 99}}
+VARIANTS = {
+    "plain": (2, []),
+    "accumulated": (4, []),
+    "checkpointed": (2, [CHECKPOINT]),
+    "compiled": (2, [COMPILE]),
+    "all": (4, [CHECKPOINT, COMPILE]),
+}
+EVALUATIONS = {"test": "test.json", "validate": "validation.json", "predict": "predictions.jsonl"}
+
+
+def on(strategy: str) -> list[str]:
+    processes, said = STRATEGIES[strategy]
+    return [f"--trainer.devices={processes}", *said]
+
+
+def fit(config: Path, task: str, variant: str, strategy: str, runs: Path) -> list[str]:
+    batches, callbacks = VARIANTS[variant]
+    return [
+        *["fit", "-c", str(config), *TASKS[task], *on(strategy)],
+        f"--batches_per_step={batches}",
+        f"--trainer.max_steps={STEPS}",
+        "--trainer.val_check_interval=80",
+        "--trainer.log_every_n_steps=1",
+        f"--trainer.callbacks={json.dumps([*callbacks, SAVE])}",
+        *[f"--runs={runs / strategy}", f"--experiment={task}", f"--run_id={variant}"],
+    ]
+
+
+def served(commands: Path) -> None:
+    """Runs every command of a file of JSON lines, in this process: as one of two where LOCAL_RANK says so."""
+    from tfzoo.cli import main
+
+    for line in commands.read_text().splitlines():
+        assert main(json.loads(line)) == 0, line
+    # Left to the interpreter's end, gloo's threads of so many trainings may abort it.
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def run_all(commands: list[list[str]], file: Path, processes: int) -> None:
+    """Runs the commands one after the other, each on so many processes."""
+    file.write_text("".join(json.dumps(command) + "\n" for command in commands))
+    alike = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "OMP_NUM_THREADS": "1"}
+    outputs = [file.with_suffix(f".{rank}") for rank in range(processes)]
+    started = []
+    for rank, output in enumerate(outputs):
+        place = {"LOCAL_RANK": str(rank)} if processes > 1 else {}
+        with output.open("w") as to:
+            started.append(
+                subprocess.Popen(
+                    [sys.executable, __file__, str(file)],
+                    env={**os.environ, **alike, **place},
+                    stdout=to,
+                    stderr=subprocess.STDOUT,
+                )
+            )
+    try:
+        codes = [process.wait(timeout=400) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    assert codes == [0] * processes, "\n".join(output.read_text() for output in outputs)
+
+
+def each_on_its_own(commands: dict[str, list[list[str]]], folder: Path, name: str) -> None:
+    """Runs the commands of each strategy on as many processes as it has."""
+    run_all(commands["one"], folder / f"{name}-one", 1)
+    run_all(commands["ddp"] + commands["fsdp2"], folder / f"{name}-two", 2)
+
+
+@pytest.fixture(scope="module")
+def runs(experiment, tmp_path_factory) -> Path:
+    """Of each strategy a folder of runs: of each task a run of each variant."""
+    folder = tmp_path_factory.mktemp("devices")
+    each_on_its_own(
+        {
+            strategy: [
+                fit(experiment(task), task, variant, strategy, folder)
+                for task, variant in product(TASKS, VARIANTS)
+            ]
+            for strategy in STRATEGIES
+        },
+        folder,
+        "fit",
+    )
+    return folder
+
+
+def logged(run: Path, prefix: str) -> list[dict[str, float]]:
+    with (run / "metrics.csv").open(newline="") as file:
+        rows = [
+            {name: float(x) for name, x in row.items() if name.startswith(prefix) and x}
+            for row in csv.DictReader(file)
+        ]
+    return [row for row in rows if row]
+
+
+def assert_close(ours: list[dict[str, float]], theirs: list[dict[str, float]]) -> None:
+    assert len(ours) == len(theirs)
+    for one, other in zip(ours, theirs, strict=True):
+        assert one == pytest.approx(other, rel=1e-5, abs=1e-5)
+
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("devices")]
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+def test_two_processes_learn_what_one_does(task, variant, strategy, runs):
+    one, two = (logged(runs / kind / task / variant, "train/loss") for kind in ("one", strategy))
+    assert len(one) == STEPS
+    assert one[0]["train/loss"] - one[-1]["train/loss"] > 1e-3  # something was learned
+    assert_close(one, two)
+    one, two = (logged(runs / kind / task / variant, "val/") for kind in ("one", strategy))
+    assert one
+    assert_close(one, two)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("variant", ["checkpointed", "compiled"])
+def test_blocks_compiled_or_recomputed_learn_the_same(task, variant, runs):
+    plain, changed = (logged(runs / "one" / task / kind, "train/") for kind in ("plain", variant))
+    assert_close(plain, changed)
+
+
+@pytest.fixture(scope="module")
+def measured(runs) -> Path:
+    """The folder in which a checkpoint of each task was measured by one process and by two."""
+    commands: dict[str, list[list[str]]] = {}
+    for strategy in STRATEGIES:
+        commands[strategy] = []
+        for task in TASKS:
+            run = runs / "measured" / strategy / task / "plain"
+            shutil.copytree(runs / "one" / task / "plain", run)
+            best = ["--ckpt_path", str(run / "checkpoints" / "best.ckpt")]
+            commands[strategy] += [[name, *best, *on(strategy)] for name in EVALUATIONS]
+    each_on_its_own(commands, runs, "measure")
+    return runs / "measured"
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("evaluation", EVALUATIONS)
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+def test_two_processes_measure_exactly_what_one_measures(task, evaluation, strategy, measured):
+    one, two = (
+        (measured / kind / task / "plain" / EVALUATIONS[evaluation]).read_text()
+        for kind in ("one", strategy)
+    )
+    assert one == two
+
+
+MOVES = [("one", "ddp"), ("ddp", "fsdp2"), ("fsdp2", "one")]
+
+
+@pytest.fixture(scope="module")
+def moved(runs) -> Path:
+    """The folder in which runs of each strategy were gone on with, from the middle, by each other."""
+    commands: dict[str, list[list[str]]] = {strategy: [] for strategy in STRATEGIES}
+    for (begun, ended), task in product(MOVES, TASKS):
+        run = runs / "moved" / f"{begun}-{ended}" / task / "all"
+        shutil.copytree(runs / begun / task / "all", run)
+        saved = run / "checkpoints" / f"step-{SAVED:08d}.ckpt"
+        for other in set((run / "checkpoints").glob("step-*.ckpt")) - {saved}:
+            other.unlink()
+        # What is said again is for the other devices; the run's own config says the rest.
+        strategy = on(ended) if ended != "one" else [*on(ended), "--trainer.strategy=auto"]
+        commands[ended].append(["resume", str(run), *strategy])
+    each_on_its_own(commands, runs, "move")
+    return runs / "moved"
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(("begun", "ended"), MOVES)
+def test_a_run_begun_on_some_devices_is_ended_on_others(task, begun, ended, moved, runs):
+    one, two = (
+        logged(run / task / "all", "train/loss")
+        for run in (runs / "one", moved / f"{begun}-{ended}")
+    )
+    assert len(two) == STEPS
+    assert_close(one, two)
+
+
+def names(value: object, inside: str = "") -> Iterator[str]:
+    """The keys of a nested dict, but for what numbers them."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from names(inner, f"{inside}.{key}")
+    yield inside
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_checkpoints_are_alike_whatever_wrote_them(task, runs):
+    from tfzoo.training.checkpoint import read_checkpoint
+
+    file = f"checkpoints/step-{STEPS:08d}.ckpt"
+    one, *others = (
+        read_checkpoint(runs / strategy / task / variant / file)
+        for strategy, variant in product(STRATEGIES, ("plain", "compiled", "checkpointed"))
+    )
+    for other in others:
+        assert set(names(other["state_dict"])) == set(names(one["state_dict"]))
+        for ours, theirs in zip(one["optimizer_states"], other["optimizer_states"], strict=True):
+            sizes = [
+                [[s["state"][p]["exp_avg"].shape for p in g["params"]] for g in s["param_groups"]]
+                for s in (ours, theirs)
+            ]
+            assert sizes[0] == sizes[1]
+
+
+if __name__ == "__main__":
+    served(Path(sys.argv[1]))

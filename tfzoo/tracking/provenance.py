@@ -1,0 +1,175 @@
+"""provenance.json: under which circumstances a run began, and each time it went on."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from tfzoo.tracking.runs import Run, write_whole
+
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "lightning",
+    "torchmetrics",
+    "torchdata",
+    "jsonargparse",
+    "datasets",
+    "pyarrow",
+    "tokenizers",
+    "timm",
+    "sacrebleu",
+    "numpy",
+    "pillow",
+    "wandb",
+)
+"""What a result may depend on beside Python and tfzoo."""
+SECRETS = {"key", "keys", "apikey", "token", "secret", "secrets", "password", "credentials"}
+HIDDEN = "***"
+
+
+def provenance_file(run: Run) -> Path:
+    return run.folder / "provenance.json"
+
+
+def entry(command: Sequence[str], tfzoo: str, **circumstances: Any) -> dict[str, Any]:
+    """What this process can tell of itself, and what it is told: values that JSON knows."""
+    return {
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": without_secrets(command),
+        "directory": str(Path.cwd()),
+        "git": repository(Path.cwd()),
+        "versions": {"python": platform.python_version(), "tfzoo": tfzoo} | versions(PACKAGES),
+        "machine": machine(),
+        **circumstances,
+    }
+
+
+def append(run: Run, new: Mapping[str, Any]) -> list[str]:
+    """Adds an entry to the run's file; returns in words what differs from the first one and may matter.
+
+    A file that somebody has damaged is set aside, and the list begins anew.
+    """
+    file = provenance_file(run)
+    try:
+        entries = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(entries, list) or not all(isinstance(one, dict) for one in entries):
+            raise ValueError("no list of entries")
+    except FileNotFoundError:
+        entries = []
+    except ValueError:
+        file.replace(file.with_name(f"{file.name}.damaged"))
+        entries = []
+    text = json.dumps([*entries, new], indent=2, ensure_ascii=False)
+    write_whole(file, f"{text}\n".encode())
+    return differences(entries[0], new) if entries else []
+
+
+def differences(first: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """How the data and the versions of torch and tfzoo differ between two entries."""
+    told = []
+    data, other = first.get("data") or {}, now.get("data") or {}
+    for split in [name for name in data if name in other]:
+        if data[split] != other[split]:
+            rows, now_rows = data[split].get("rows"), other[split].get("rows")
+            how = "other rows" if rows == now_rows else f"{rows} rows, now {now_rows}"
+            told.append(f"the {split} split ({how})")
+    versions, others = first.get("versions") or {}, now.get("versions") or {}
+    for name in ("torch", "tfzoo"):
+        if versions.get(name) != others.get(name):
+            told.append(f"{name} ({versions.get(name)}, now {others.get(name)})")
+    return told
+
+
+def without_secrets(command: Iterable[str]) -> list[str]:
+    """A command line without the values of options, and of keys inside of values, whose name speaks of a secret."""
+    kept: list[str] = []
+    hide = False
+    for argument in command:
+        option, equals, _ = argument.partition("=")
+        is_option = option.startswith("--")
+        if hide and not is_option:
+            kept.append(HIDDEN)
+        elif is_option and equals and _is_secret(option):
+            kept.append(f"{option}={HIDDEN}")
+        else:
+            kept.append(_INSIDE.sub(_hidden, _LOGIN.sub(rf"\1{HIDDEN}@", argument)))
+        hide = is_option and not equals and _is_secret(option)
+    return kept
+
+
+_INSIDE = re.compile(r"""(["']?([\w.-]+)["']?\s*[:=]\s*)("[^"]*"|'[^']*'|[^\s,{}\[\]]+)""")
+_LOGIN = re.compile(r"(\w://)[^/@\s]+@")
+
+
+def _hidden(found: re.Match[str]) -> str:
+    return f'{found[1]}"{HIDDEN}"' if _is_secret(found[2]) else found[0]
+
+
+def _is_secret(name: str) -> bool:
+    return bool(SECRETS & set(re.split(r"[\W_]+", name.lower())))
+
+
+def repository(folder: Path) -> dict[str, Any] | None:
+    """The commit of the git repository that a folder lies in, and whether tracked files differ from it.
+
+    None where there is none, or no git.
+    """
+    commit = _git(folder, "rev-parse", "HEAD")
+    if not commit:
+        return None
+    changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    return {"commit": commit, "changed": None if changed is None else bool(changed)}
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "--no-optional-locks", *arguments],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=20,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Of those that are installed."""
+    found = {}
+    for name in packages:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """Name, system, processor and memory."""
+    pages = {name: os.sysconf(name) for name in ("SC_PHYS_PAGES", "SC_PAGE_SIZE")}
+    return {
+        "name": platform.node(),
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(pages["SC_PHYS_PAGES"] * pages["SC_PAGE_SIZE"] / 2**30, 1),
+    }
+
+
+def _processor() -> str:
+    try:
+        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        found = None
+    return found[1] if found else platform.machine()

@@ -1,0 +1,102 @@
+"""Each block compiled, or computed again for its backward pass; weights and their names stay as they are.
+
+Both concern training steps alone: evaluation and decoding run as they always do, and give the same figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any, Literal, Self
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from tfzoo.backbone import Block
+
+Forward = Callable[..., Tensor]
+
+
+class Compiled:
+    """A block's forward function, compiled at its first call that is to be differentiated."""
+
+    def __init__(self, forward: Forward, settings: dict[str, Any]) -> None:
+        self.forward, self.settings = forward, settings
+        self.compiled: Forward = torch.compile(forward, **settings)
+
+    def __call__(self, *args: Any) -> Tensor:
+        run = self.compiled if torch.is_grad_enabled() else self.forward
+        return run(*args)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # A copied function would still be that of the original's weights.
+        return type(self)(deepcopy(self.forward, memo), self.settings)
+
+
+class Recomputed:
+    """A block's forward function, of which only the inputs are kept for the backward pass."""
+
+    def __init__(self, forward: Forward) -> None:
+        self.forward = forward
+
+    def __call__(self, *args: Any) -> Tensor:
+        if torch.is_grad_enabled():
+            return checkpoint(self.forward, *args, use_reentrant=False)
+        return self.forward(*args)
+
+
+class CompileBlocks(Callback):
+    """Compiles every block with `torch.compile`: `--trainer.callbacks+=CompileBlocks`.
+
+    Args:
+        mode: of torch.compile; none: default.
+        dynamic: whether one program serves all lengths; none: from the second length on.
+        backend: of torch.compile.
+    """
+
+    def __init__(
+        self,
+        mode: Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
+        | None = None,
+        dynamic: bool | None = None,
+        backend: str = "inductor",
+    ) -> None:
+        self.settings = {"mode": mode, "dynamic": dynamic, "backend": backend}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage != "fit":
+            return
+        import torch._dynamo
+
+        # Blocks of a kind share their programs; padded, packed and dense batches, with and without a memory, differ.
+        torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
+        for block in blocks(pl_module):
+            forward: Any = block.forward
+            if isinstance(forward, Recomputed):
+                forward.forward = self._compiled(forward.forward)
+            else:
+                block.forward = self._compiled(forward)  # type: ignore[method-assign]
+
+    def _compiled(self, forward: Forward) -> Forward:
+        return forward if isinstance(forward, Compiled) else Compiled(forward, self.settings)
+
+
+class CheckpointBlocks(Callback):
+    """Activation checkpointing of every block (Chen et al. 2016): `--trainer.callbacks+=CheckpointBlocks`.
+
+    Memory for the activations of one block instead of all, for a third more computation.
+    """
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage != "fit":
+            return
+        for block in blocks(pl_module):
+            if not isinstance(block.forward, Recomputed):
+                block.forward = Recomputed(block.forward)  # type: ignore[method-assign, assignment]
+
+
+def blocks(module: nn.Module) -> list[Block]:
+    """The Transformer blocks of a module."""
+    return [part for part in module.modules() if isinstance(part, Block)]

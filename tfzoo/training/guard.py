@@ -1,0 +1,95 @@
+"""Steps whose loss or gradients are not finite are left out, and a training that has only such ones is stopped."""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import Any
+
+import torch
+from lightning import Callback, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+from torch.optim import Optimizer
+
+
+class Guard(Callback):
+    """Leaves out an optimiser step that would destroy the weights, and says so.
+
+    Weights and optimiser stay as they were before it, so that every checkpoint is of a sound state.
+    `train/skipped` counts such steps. All devices decide alike.
+
+    Args:
+        patience: so many of them in a row end the training; the newest checkpoint is from before.
+        spike: leave out also a step whose gradient norm is above so many times its running mean, as in the training of
+            PaLM (Chowdhery et al. 2022, section 5.1); none: only what is not finite.
+        memory: how many steps that running mean remembers, about.
+    """
+
+    def __init__(self, patience: int = 10, spike: float | None = None, memory: int = 100) -> None:
+        for name, value in (("patience", patience), ("spike", spike), ("memory", memory)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} of Guard must be at least 1, not {value}")
+        self.patience, self.spike, self.memory = patience, spike, memory
+        self.skipped = 0  # steps in all
+        self.row = 0  # of them, the latest without a sound one in between
+        self.seen, self.mean = 0, 0.0  # sound steps, and the running mean of their gradient norms
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: Any, optimizer: Optimizer
+    ) -> None:
+        pl_module.gradient_norm = gradient_norm(optimizer)  # clipping need not compute it again
+        step = torch.stack([pl_module.step_mean.latest, _whole(pl_module.gradient_norm)])
+        loss, norm = step.tolist()  # the device is waited for once
+        # A scaler of half-precision gradients tries how large they may be, and leaves out steps itself.
+        scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
+        if isfinite(loss) and (isfinite(norm) or scaled) and not self._is_spike(norm):
+            self.row = 0
+            self._remember(norm)
+        else:
+            self._skip(trainer, optimizer, loss, norm)
+        if self.skipped:
+            pl_module.log("train/skipped", float(self.skipped))
+
+    def _is_spike(self, norm: float) -> bool:
+        # A mean of few steps says little, least of all at the start of a warmup.
+        return self.spike is not None and self.seen >= self.memory and norm > self.spike * self.mean
+
+    def _remember(self, norm: float) -> None:
+        if isfinite(norm):
+            self.seen += 1
+            self.mean += (norm - self.mean) / min(self.seen, self.memory)
+
+    def _skip(self, trainer: Trainer, optimizer: Optimizer, loss: float, norm: float) -> None:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None  # which every optimiser passes over
+        self.skipped += 1
+        self.row += 1
+        said = f"loss {loss:.4g}, gradient norm {norm:.4g}"
+        if self.row >= self.patience:
+            raise ValueError(
+                f"{self.row} steps in a row could not be taken, the last of them step {trainer.global_step} ({said}): "
+                "the weights are as before them; lower the learning rate, warm up longer, or use a wider precision, "
+                "and go on with tfzoo resume"
+            )
+        rank_zero_warn(f"step {trainer.global_step} is left out: {said}")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"skipped": self.skipped, "row": self.row, "seen": self.seen, "mean": self.mean}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.skipped, self.row = state_dict["skipped"], state_dict["row"]
+        self.seen, self.mean = state_dict["seen"], state_dict["mean"]
+
+
+def gradient_norm(optimizer: Optimizer) -> Tensor:
+    """The norm of all gradients together, scalar; a DTensor where they are shared out."""
+    gradients = [
+        p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
+    ]
+    return torch.nn.utils.get_total_norm(gradients)
+
+
+def _whole(value: Tensor) -> Tensor:
+    return value.full_tensor() if isinstance(value, DTensor) else value
