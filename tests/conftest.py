@@ -85,3 +85,20 @@ def trained(
         return folder
 
     return run
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """The table of tests/test_thrown.py: what was thrown at tfzoo and what came back."""
+    reports = [r for kind in ("passed", "failed") for r in terminalreporter.getreports(kind)]
+    rows = [
+        value
+        for report in reports
+        for name, value in getattr(report, "user_properties", ())
+        if name == "thrown" and report.when == "call"
+    ]
+    if not rows:
+        return
+    terminalreporter.section("what was thrown, and what came back")
+    width = max(len(what) for what, _ in rows)
+    for what, came in sorted(map(tuple, rows)):
+        terminalreporter.line(f"{what:<{width}}  {came}")

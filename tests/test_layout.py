@@ -181,3 +181,98 @@ def test_the_floors_of_pure_torch_load_nothing_else():
     loaded = modules_after("import tfzoo.backbone, tfzoo.models, tfzoo.layout")
     assert "torch" in loaded
     assert not loaded & {"lightning", "wandb", "datasets", "timm", "torchvision", "torchmetrics"}
+
+
+def rows_of(layout: Layout) -> list[list[tuple[int, int]]]:
+    """Of each row its tokens, as (position, segment)."""
+    return [
+        list(zip(*row, strict=True))
+        for row in zip(layout.positions.tolist(), layout.segments.tolist(), strict=True)
+    ]
+
+
+@st.composite
+def any_layouts(draw) -> Layout:
+    """Positions and segments that no batch would come to, and the rule holds for all the same."""
+    shape = draw(st.tuples(small, small))
+    numbers = st.lists(
+        st.integers(0, 3), min_size=shape[0] * shape[1], max_size=shape[0] * shape[1]
+    )
+    positions, segments = (torch.tensor(draw(numbers)).view(shape) for _ in range(2))
+    return Layout(positions, segments)
+
+
+@patient
+@given(any_layouts(), st.booleans())
+def test_the_rule_holds_for_any_positions_and_segments(layout, causal):
+    expected = [
+        [[s == t and (not causal or j <= i) for j, t in row] for i, s in row]
+        for row in rows_of(layout)
+    ]
+    assert visible(layout, layout, causal).tolist() == expected
+    assert table(lower(layout, layout, causal), layout, layout).tolist() == expected
+
+
+@patient
+@given(st.lists(st.integers(0, 7), min_size=1, max_size=5), st.integers(0, 3), st.booleans())
+def test_padded_is_its_lengths(lengths, spare, causal):
+    """The tokens of each row are those of its sequence alone, and see what they would alone."""
+    length = max(1, *lengths) + spare
+    layout = Layout.padded(torch.tensor(lengths), length)
+    assert layout.shape == (len(lengths), length)
+    assert layout.dense == all(n == length for n in lengths)
+    seen = visible(layout, layout, causal)
+    for row, n in enumerate(lengths):
+        assert rows_of(layout)[row] == [(p, int(p < n)) for p in range(length)]
+        alone = Layout.full(1, n)
+        assert seen[row, :n, :n].equal(visible(alone, alone, causal)[0])
+        assert not seen[row, :n, n:].any()
+        assert not seen[row, n:, :n].any()
+
+
+@patient
+@given(st.lists(small, min_size=1, max_size=4), st.integers(0, 3), st.booleans())
+def test_packed_is_each_alone(lengths, spare, causal):
+    """Sequences side by side see what each would alone, and nothing of one another."""
+    width = sum(lengths) + spare
+    layout = Layout(*(torch.tensor([part]) for part in packed_row(lengths, width)))
+    expected = torch.zeros(width, width, dtype=torch.bool)
+    expected[width - spare :, width - spare :] = visible(layout, layout, causal)[0, width - spare :, width - spare :]  # fmt: skip
+    start = 0
+    for n in lengths:
+        alone = Layout.full(1, n)
+        expected[start : start + n, start : start + n] = visible(alone, alone, causal)[0]
+        start += n
+    assert visible(layout, layout, causal)[0].equal(expected)
+
+
+@patient
+@given(pairs())
+def test_extending_puts_one_behind_the_other(pair):
+    first, second = pair
+    both = first.extend(second)
+    joined = zip(rows_of(first), rows_of(second), strict=True)
+    assert rows_of(both) == [ours + theirs for ours, theirs in joined]
+    assert rows_of(both.head(first.shape[1])) == rows_of(first)
+    goes_on = second.start == first.start + first.shape[1]
+    assert both.dense == (first.dense and second.dense and goes_on)
+    if both.dense:
+        assert rows_of(both) == rows_of(Layout.full(*both.shape, start=both.start))
+
+
+@patient
+@given(st.data())
+def test_selecting_rows_and_heads(data):
+    layout = data.draw(layouts(3))
+    rows = data.draw(st.lists(st.integers(0, 2), min_size=1, max_size=5))
+    length = data.draw(st.integers(0, layout.shape[1]))
+    chosen, head = layout.select(torch.tensor(rows)), layout.head(length)
+    assert rows_of(chosen) == [rows_of(layout)[row] for row in rows]
+    assert rows_of(head) == [row[:length] for row in rows_of(layout)]
+    assert rows_of(chosen.head(length)) == rows_of(head.select(torch.tensor(rows)))
+    for causal in (False, True):  # what remains sees as before
+        seen = visible(layout, layout, causal)
+        assert visible(chosen, chosen, causal).equal(seen[rows])
+        assert visible(head, head, causal).equal(seen[:, :length, :length])
+        for part in (chosen, head):
+            assert table(lower(part, part, causal), part, part).equal(visible(part, part, causal))

@@ -93,6 +93,25 @@ def test_a_mistyped_command(name, told, capsys):
         (PermissionError(13, "Permission denied", "a.txt"), "permission denied: a.txt"),
         (OSError(28, "No space left on device", "a.txt"), "no space left on the disk for a.txt"),
         (OSError("said by us"), "said by us"),
+        (
+            ValueError(
+                "Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
+                '  File "x.py", line 1, in f\n    raise ValueError("a: b")\nOSError: x\n\nThe above exception was the '
+                "direct cause of the following exception:\n\nTraceback (most recent call last):\n"
+                '  File "x.py", line 2, in g\n    g()\nValueError: row 3: bad\n  ValueError: is said\n'
+            ),
+            "row 3: bad ValueError: is said",
+        ),
+        (
+            RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),
+            "a process that prepares batches died (killed by signal: Killed), most often because memory ran out: "
+            "set data.workers lower, 0 for none",
+        ),
+        (
+            RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"),
+            "a process that prepares batches died (exited unexpectedly), most often because memory ran out: "
+            "set data.workers lower, 0 for none",
+        ),
     ],
 )
 def test_a_mistake_is_one_line(error, told, monkeypatch, capsys):

@@ -270,7 +270,10 @@ def test_rows_that_are_not_there(mistake, tmp_path):
     assert told == f"the test split of {tmp_path / 'a'} is empty"
     unseen = [{"text": "x", "label": "c"}]
     told = mistake("fit", TEXT, written(tmp_path / "b", train=ROWS, validation=unseen))
-    assert told == "the validation split has the label 'c', which training has not"
+    assert told == (
+        "row 0 (from 0) of the validation split has the label 'c', which training has not; "
+        "data.skip_broken true leaves such rows out"
+    )
 
 
 def test_the_data_of_another_task(mistake, experiment):
@@ -305,7 +308,9 @@ def test_images_that_are_broken_or_of_another_shape(mistake, tmp_path):
     broken = folder / "train" / "b" / "2.png"
     broken.write_bytes(broken.read_bytes()[:300])
     told = mistake("fit", IMAGE, f"--data={folder}")
-    assert told == f"{broken} is missing, broken or no image"
+    assert told == (
+        f"{broken} is missing, broken or no image; data.skip_broken true leaves such out"
+    )
     assert mistake("fit", IMAGE, "--model.patch=5").startswith(
         "patch must divide the image: 5 does not divide 28"
     )

@@ -1,5 +1,7 @@
 """Laws of laying sequences into rows, and of batches that move."""
 
+from itertools import groupby
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from lightning_utilities.core.apply_func import apply_to_collection
 
 from tfzoo.data.batching import LanguageBatch, TextBatch, lay, starts
+from tfzoo.data.budget import PackingSampler, TokenBudgetSampler
 from tfzoo.layout import Layout
 
 SEQUENCES = st.lists(st.integers(1, 99), min_size=1, max_size=9)
@@ -68,3 +71,25 @@ def test_arrays_and_lists_are_laid_alike():
     arrays, _ = lay([[np.array([1, 2], np.uint16)]], 0)
     assert torch.equal(lists, arrays)
     assert arrays.dtype == torch.long
+
+
+@settings(deadline=None, max_examples=60)
+@given(sequences=st.lists(SEQUENCES, min_size=1, max_size=12), packed=st.booleans())
+def test_packed_or_not_a_batch_holds_the_same_sequences(sequences, packed):
+    """What a plan packs and `lay` lays comes back, sequence by sequence, through the layout alone."""
+    lengths = [len(sequence) for sequence in sequences]
+    sampler = PackingSampler(lengths, 40, 20) if packed else TokenBudgetSampler(lengths, 40)
+    found: dict[int, list[int]] = {}
+    for draws in sampler:
+        together = [list(row) for _, row in groupby(draws, key=lambda draw: draw.row)]
+        rows = [[sequences[draw.sample] for draw in row] for row in together]
+        tokens, layout = lay(rows, fill=0)
+        assert tokens.numel() <= 40
+        first = starts(rows, tokens.shape[1]).tolist()
+        for row, (line, parts) in enumerate(zip(tokens, layout.segments, strict=True)):
+            for segment, draw in enumerate(together[row], start=1):
+                found[draw.sample] = line[parts == segment].tolist()
+                at = row * tokens.shape[1] + int((parts == segment).nonzero()[0, 0])
+                assert first.pop(0) == at
+        assert not first
+    assert [found[place] for place in range(len(sequences))] == sequences

@@ -16,7 +16,7 @@ from tfzoo.data.generation import GenerationData
 from tfzoo.data.image_classification import ImageClassificationData
 from tfzoo.data.text_classification import TextClassificationData
 
-ROWS = [{"text": f"text {i} " * (i % 5), "label": "ab"[i % 2]} for i in range(2500)]
+ROWS = [{"text": f"text {i} " * (i % 5 + 1), "label": "ab"[i % 2]} for i in range(2500)]
 VALUES = {
     "text": ["a", None, "", "书"],
     "number": [1, 2, None, 4],

@@ -1,6 +1,7 @@
 """Laws of the samplers: each sample once, budgets kept, all processes alike, resumed as never stopped."""
 
 from collections import defaultdict
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from torch.utils.data import Dataset
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from tfzoo.data.budget import CountSampler, PackingSampler, TokenBudgetSampler
+from tfzoo.data.budget import CountSampler, PackingSampler, TokenBudgetSampler, pack
 from tfzoo.data.sampling import PlannedSampler
 
 LENGTHS = np.clip(np.random.default_rng(0).lognormal(2, 0.7, 300).astype(int), 1, 60)
@@ -221,3 +222,40 @@ def test_a_resumed_loader_goes_on_as_the_one_never_stopped(kind, workers, taken)
 def test_mistakes_are_named(make, says):
     with pytest.raises(ValueError, match=says):
         make()
+
+
+@settings(deadline=None, max_examples=100)
+@given(found=st.lists(st.integers(1, 40), max_size=80), width=st.integers(40, 60))
+def test_packing_loses_nothing_and_fits(found, width):
+    """Nothing is lost, no row is above its width, and none was begun while an older one had room."""
+    rows = pack(np.sort(np.array(found, np.int64))[::-1], width)
+    assert sorted(length for row in rows for length in row) == sorted(found)
+    assert all(0 < sum(row) <= width for row in rows)
+    assert all(sum(one) + other[0] > width for one, other in combinations(rows, 2))
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    lengths=lengths,
+    budget=st.integers(40, 200),
+    packed=st.booleans(),
+    taken=st.integers(0, 40),
+    shuffle=st.booleans(),
+)
+def test_a_pass_goes_on_from_anywhere(lengths, budget, packed, taken, shuffle):
+    def make() -> PlannedSampler:
+        if packed:
+            return PackingSampler(lengths, budget, 40, shuffle)
+        return TokenBudgetSampler(lengths, budget, shuffle)
+
+    sampler = make()
+    whole = [*sampler, *sampler]
+    stopped = iter(make())
+    taken = min(taken, len(sampler))
+    for _ in range(taken):
+        next(stopped)
+    resumed = make()
+    passing = iter(resumed)
+    passing.load_state_dict(stopped.state_dict())
+    after = [*passing, *resumed]
+    assert after[: len(whole) - taken] == whole[taken:]

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tfzoo.training.checkpoint import WholeCheckpointIO, read_checkpoint
+from tfzoo.tracking.runs import Run
+from tfzoo.training.checkpoint import WholeCheckpointIO, newest_sound, read_checkpoint
 
 VERSION = {"pytorch-lightning_version": "2.6"}
 OLD = {"state_dict": {"weight": torch.arange(3.0)}, "global_step": 1, **VERSION}
@@ -193,3 +194,45 @@ def test_nothing_there_is_told(tmp_path):
     for path in (tmp_path / "no.ckpt", tmp_path):
         with pytest.raises(FileNotFoundError, match="no checkpoint at"):
             read_checkpoint(path)
+
+
+def flipped(path: Path, place: float) -> None:
+    """One bit of a file turned over, at a share of its length."""
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("place", [0.2, 0.5, 0.8])
+def test_a_single_bit_turned_over_in_a_weight_is_told(kept, place):
+    WholeCheckpointIO().save_checkpoint(NEW, kept)
+    flipped(kept, place)
+    with pytest.raises(
+        ValueError, match=r"last\.ckpt cannot be read as a checkpoint: it is damaged"
+    ):
+        read_checkpoint(kept)
+
+
+def test_the_newest_that_can_be_read_is_gone_on_from(tmp_path, monkeypatch):
+    said: list[str] = []
+    monkeypatch.setattr("tfzoo.training.checkpoint.rank_zero_info", said.append)
+    run = Run(tmp_path)
+    assert newest_sound(run) is None
+    files = [run.checkpoints / name for name in ("other.ckpt", "step-1.ckpt", "step-2.ckpt", "step-3.ckpt")]  # fmt: skip
+    for age, path in enumerate(files):
+        WholeCheckpointIO().save_checkpoint(NEW, path)
+        os.utime(path, (age, age))
+    assert newest_sound(run) == files[3]
+    assert not said
+    for path, older in zip(files[:0:-1], files[-2::-1], strict=True):
+        flipped(path, 0.5)
+        os.utime(path, (files.index(path),) * 2)
+        del said[:]
+        assert newest_sound(run) == older
+        assert said[0].startswith(f"{files[3]} cannot be read as a checkpoint: it is damaged")
+        assert all(line.endswith("; passed over") for line in said)
+    flipped(files[0], 0.5)
+    with pytest.raises(
+        ValueError, match=r"holds no checkpoint to go on from: .*step-3\.ckpt cannot"
+    ):
+        newest_sound(run)

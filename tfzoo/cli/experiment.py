@@ -39,6 +39,7 @@ from tfzoo.tracking import provenance
 from tfzoo.tracking.loggers import MetricsLogger, WandbLogger
 from tfzoo.tracking.runs import (
     Run,
+    check_writable,
     new_run,
     newest_checkpoint,
     run_holding,
@@ -47,7 +48,7 @@ from tfzoo.tracking.runs import (
     write_whole,
 )
 from tfzoo.training.callbacks import Last, Progress, Show
-from tfzoo.training.checkpoint import whole
+from tfzoo.training.checkpoint import newest_sound, whole
 from tfzoo.training.circumstances import circumstances
 from tfzoo.training.guard import Guard
 
@@ -78,7 +79,10 @@ class Begin(SaveConfigCallback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Lightning would write now."""
 
+    began = False
+
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        self.began = True
         notes = pl_module.notes()
         if trainer.is_global_zero:
             sweep(Path(trainer.default_root_dir))
@@ -143,6 +147,9 @@ class ExperimentCLI(LightningCLI):
                 auto_configure_optimizers=False,
                 load_from_checkpoint_support=False,
             )
+        except Exception as error:
+            self._tell_way_on(error)
+            raise
         finally:
             self._leave()
 
@@ -205,6 +212,7 @@ class ExperimentCLI(LightningCLI):
         checkpoint = self._get(self.config, "ckpt_path")
         resumed = run_holding(checkpoint)
         if resumed is not None:
+            check_writable(resumed)
             return resumed
         run = new_run(
             Path(self._get(self.config, "runs")),
@@ -214,10 +222,17 @@ class ExperimentCLI(LightningCLI):
         self.is_new = not any(run.folder.iterdir())
         if checkpoint == "last":
             # A requeued job goes on where its run stands; the first one finds nothing there yet.
-            newest = newest_checkpoint(run)
+            newest = newest_sound(run)
             for config in (self.config, self.config_init):
                 config[self.subcommand]["ckpt_path"] = newest and str(newest)
         return run
+
+    def _tell_way_on(self, error: Exception) -> None:
+        """To what a training died of, a full disk say, it is added how to go on."""
+        callbacks = self.trainer.callbacks if hasattr(self, "trainer") else []  # type: ignore[attr-defined]
+        begun = any(isinstance(callback, Begin) and callback.began for callback in callbacks)
+        if self.run is not None and begun and (newest := newest_checkpoint(self.run)):
+            error.add_note(f"tfzoo resume {self.run.folder} goes on from {newest.name}")
 
     @rank_zero_only
     def _leave(self) -> None:
@@ -365,7 +380,7 @@ def resume(arguments: list[str]) -> None:
             "resume needs the folder of a run: tfzoo resume runs/EXPERIMENT/ID [--key value ...]"
         )
     run = run_of(Path(arguments[0]))
-    newest = newest_checkpoint(run)
+    newest = newest_sound(run)
     if newest is None:
         raise ValueError(
             f"{run.folder} holds no whole checkpoint to go on from: begin anew with tfzoo fit -c "

@@ -17,6 +17,10 @@ TRACEBACK = "TFZOO_TRACEBACK"
 """Environment variable: set to 1 to see where an error came from."""
 
 
+_WORKER_DIED = "DataLoader worker (pid"
+"""How torch begins when a process that prepares batches is gone."""
+
+
 @dataclass
 class Outcome:
     code: int = 0
@@ -46,6 +50,8 @@ def told_in_one_line() -> Iterator[Outcome]:
 
 def is_mistake(error: Exception) -> bool:
     """Whether the user can mend it: bad values, files and settings; anything else is a fault of ours."""
+    if isinstance(error, RuntimeError) and _WORKER_DIED in str(error):
+        return True
     names = {kind.__name__ for kind in type(error).__mro__}
     # Named, not imported: these come from packages that may not have been needed so far.
     return bool(
@@ -62,11 +68,31 @@ def is_mistake(error: Exception) -> bool:
 
 def one_line(error: Exception) -> str:
     """The message of an error without its line breaks and parsers' repetitions."""
+    notes = [note for note in getattr(error, "__notes__", ()) if note.startswith("tfzoo ")]
+    return "; ".join([_told(error), *notes])
+
+
+def _told(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return f"no space left on the disk{f' for {error.filename}' if error.filename else ''}"
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.strerror.lower()}: {error.filename}"
-    message = re.sub(r"^Call to compute_fn of link .*? failed: ", "", str(error), flags=re.S)
+    if _WORKER_DIED in str(error):
+        how = re.search(r"killed by signal: \w+|exited unexpectedly", str(error))
+        return (
+            f"a process that prepares batches died ({how[0] if how else 'it is not known how'}), most often "
+            "because memory ran out: set data.workers lower, 0 for none"
+        )
+    message = _of_worker(str(error))
+    message = re.sub(r"^Call to compute_fn of link .*? failed: ", "", message, flags=re.S)
     if type(error).__name__ == "ArgumentError" or message.startswith("Does not validate"):
         message = plain(message)
     return re.sub(r"\s+", " ", message).strip() or type(error).__name__
+
+
+def _of_worker(message: str) -> str:
+    """What an error said in a process that prepares batches: torch hands on its whole traceback."""
+    if not (kind := re.match(r"Caught (\w+) in DataLoader worker process", message)):
+        return message
+    *_, said = re.split(rf"^(?:[\w.]+\.)?{kind[1]}: ", message, flags=re.M)
+    return re.sub(r"^\[Errno \d+\] ", "", said)

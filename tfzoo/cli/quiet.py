@@ -45,6 +45,8 @@ def quieten() -> None:
         "pytorch.utilities.rank_zero",
     ):
         logging.getLogger(f"lightning.{name}").addFilter(_is_worth_saying)
+    # A log of W&B's that cannot be written, to a full disk say, is nothing to fill the terminal for.
+    logging.raiseExceptions = False
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
 

@@ -24,6 +24,11 @@ def is_label(feature: Any) -> bool:
     return isinstance(feature, ClassLabel) or is_text(feature) or "int" in kind or kind == "bool"
 
 
+def may_be_label(feature: Any) -> bool:
+    """A column of whole numbers, some of them missing, is read as floating point."""
+    return is_label(feature) or str(getattr(feature, "dtype", "")).startswith("float")
+
+
 def labelled(
     features: Features,
     content: str | None,
@@ -40,7 +45,8 @@ def labelled(
     ranked = sorted(
         rest, key=lambda n: (not isinstance(features[n], ClassLabel), not is_text(features[n]))
     )
-    return content, column(features, known, ranked, is_label, "label", taken=(content,))
+    fits = may_be_label if known else is_label
+    return content, column(features, known, ranked, fits, "label", taken=(content,))
 
 
 def column(

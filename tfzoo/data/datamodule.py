@@ -17,10 +17,11 @@ from lightning import LightningDataModule
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from tfzoo.data import source
+from tfzoo.data.broken import Flaws, NothingLeftError, Sieve, replaced_texts
 from tfzoo.data.encoding import cache_folder
 from tfzoo.data.facts import Facts
 from tfzoo.data.fingerprint import fingerprint
-from tfzoo.data.mistakes import unreadable
+from tfzoo.data.mistakes import unreadable, unwritable
 from tfzoo.data.sampling import Draw, distributed_share
 from tfzoo.data.streaming import FetchedAhead, Split, Stream
 from tfzoo.data.supposing import Suppositions
@@ -70,6 +71,9 @@ class TaskData(LightningDataModule):
         streaming: read rows as they are needed, for sets that do not fit; needs max_length.
         shuffle_buffer: rows read and shuffled at a time when streaming, and rows from which
             vocabularies are learned.
+        skip_broken: leave samples out that cannot be used, and say how many, instead of refusing
+            the first: a text that is missing, empty or no UTF-8, a label that is missing or that
+            training has not, an image that cannot be read, a sample longer than max_length.
         workers: processes that prepare batches beside the training process; one at most for a
             stream.
         cache_dir: where prepared data is kept, by default where `datasets` keeps it.
@@ -88,6 +92,7 @@ class TaskData(LightningDataModule):
         validation_fraction: float = 0.1,
         streaming: bool = False,
         shuffle_buffer: int = 10_000,
+        skip_broken: bool = False,
         workers: int = 0,
         cache_dir: str | None = None,
         seed: int = 0,
@@ -104,9 +109,11 @@ class TaskData(LightningDataModule):
         self.split_names = (train_split, validation_split, test_split)
         self.validation_fraction = validation_fraction
         self.streaming, self.shuffle_buffer = streaming, shuffle_buffer
+        self.sieve = Sieve(skip_broken)
         self.workers, self.cache_dir, self.seed = workers, cache_dir, seed
         self._facts: Facts | None = None
         self._encoded: dict[str, Any] = {}
+        self._left_out: dict[str, int] = {}  # rows of a stream, so far
         self._splits: dict[str, Split | Stream] = {}
         self._rows: dict[str, Dataset] = {}
         self._fingerprints: dict[str, dict[str, Any]] = {}
@@ -130,6 +137,13 @@ class TaskData(LightningDataModule):
     def rows(self, rows: source.Rows) -> source.Rows:
         """The rows as `learn` and `encode` want them; by default as they are."""
         return rows
+
+    def flaws(self, rows: Dataset, cache: Path | None) -> Flaws:
+        """The rows that nothing can be learned from, before anything is; by default none.
+
+        What only learning tells, as `encode` may find, goes to `self.sieve` as well.
+        """
+        return {}
 
     def suppose(self, suppositions: Suppositions) -> Facts:
         """What the facts may be, as far as a plan needs them, without reading anything; by default it is read."""
@@ -157,12 +171,17 @@ class TaskData(LightningDataModule):
         return hashes | self._fingerprints
 
     def _prepare(self) -> None:
-        # Of several processes one prepares, and the others find it done.
-        with FileLock(cache_folder(self.cache_dir) / "preparing.lock"):
-            try:
+        cache = cache_folder(self.cache_dir)
+        try:
+            # Of several processes one prepares, and the others find it done.
+            with FileLock(cache / "preparing.lock"):
                 self._prepare_alone()
-            except UnicodeDecodeError as error:
-                raise unreadable(self.path, error) from error
+        except UnicodeDecodeError as error:
+            raise unreadable(self.path, error) from error
+        except OSError as error:
+            if told := unwritable(cache, error):
+                raise told from error
+            raise
 
     def _prepare_alone(self) -> None:
         found = source.load(
@@ -173,16 +192,20 @@ class TaskData(LightningDataModule):
             self.streaming,
             self.cache_dir,
             self.whole_files,
+            self.sieve.skip,
         )
         sets = {split: self.rows(rows) for split, rows in found.items()}
         cache = None if self.streaming else cache_folder(self.cache_dir)
-        known = {split: self._known(rows) for split, rows in sets.items()}
+        known = {s: self._sound(self._known(rows), s, cache) for s, rows in sets.items()}
         self.learn(known["train"], cache)
         encoded = {split: self.encode(rows, split, cache) for split, rows in known.items()}
         self._facts = self.describe(encoded)
+        self.sieve.tell(self.streaming)
+        self._left_out = {split: len(told) for split, told in self.sieve.left_out.items()}
         for split, rows in sets.items():
             if isinstance(rows, IterableDataset):
-                self._splits[split] = Stream(rows, partial(self._pool, split), self.shuffle_buffer)
+                make = partial(self._pool, split)
+                self._splits[split] = Stream(rows, make, self.shuffle_buffer, self.path)
                 self._fingerprints[split] = fingerprint(known[split]) | {"streamed": True}
             else:  # batches are planned (and images decoded) once the split's loader is asked for
                 self._encoded[split], self._rows[split] = encoded[split], rows
@@ -192,10 +215,27 @@ class TaskData(LightningDataModule):
             return rows
         return Dataset.from_list(source.first(rows, self.shuffle_buffer), features=rows.features)
 
-    def _pool(self, split: str, rows: list[dict[str, Any]], features: Features, seed: int) -> Split:
-        """The rows of one pool of a stream as batches."""
+    def _sound(self, rows: Dataset, split: str, cache: Path | None) -> Dataset:
+        """The rows without those that are broken."""
+        if self.sieve.skip:
+            rows = self.sieve(rows, replaced_texts(rows), split)
+        return self.sieve(rows, self.flaws(rows, cache), split)
+
+    def _pool(
+        self, split: str, rows: list[dict[str, Any]], features: Features, seed: int, number: int
+    ) -> Split | None:
+        """The rows of a stream's pool of that number as batches; None where all are left out."""
         pool = Dataset.from_list(rows, features=features)
-        return self.batches(self.encode(pool, split, None), split == "train", seed)
+        self.sieve = Sieve(self.sieve.skip, number * self.shuffle_buffer)
+        try:
+            encoded = self.encode(self._sound(pool, split, None), split, None)
+        except NothingLeftError:
+            return None
+        finally:
+            if 0 < number == seed:  # of the first pass, whose first pool was told of before
+                before = self._left_out.get(split, 0)
+                self._left_out[split] = self.sieve.tell_growth(split, before)
+        return self.batches(encoded, split == "train", seed)
 
     def prepare_data(self) -> None:
         self.facts  # noqa: B018

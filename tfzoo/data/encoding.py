@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import ENOSPC
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,6 +15,7 @@ import pyarrow.compute as pc
 from datasets import Dataset, Features, List, Value
 from datasets.fingerprint import Hasher
 
+from tfzoo.data.mistakes import unwritable
 from tfzoo.data.tokenizer import Tokenizer
 
 VERSION = 1  # of what is cached: raise it when this file or the training of tokenizers changes
@@ -22,7 +24,12 @@ VERSION = 1  # of what is cached: raise it when this file or the training of tok
 def cache_folder(cache_dir: str | None) -> Path:
     """Where tokenizers and ids are cached: in `cache_dir`, or beside what `datasets` caches."""
     folder = Path(cache_dir or datasets.config.HF_DATASETS_CACHE).expanduser() / "tfzoo"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if told := unwritable(folder, error):
+            raise told from error
+        raise
     return folder
 
 
@@ -34,6 +41,10 @@ def written_whole(file: Path) -> Iterator[IO[bytes]]:
         with aside.open("wb") as opened:
             yield opened
         aside.replace(file)
+    except OSError as error:
+        full = os.statvfs(file.parent).f_bavail == 0  # of which numpy only says what is missing
+        cause = OSError(ENOSPC, "") if full else error
+        raise unwritable(file.parent, cause) or error from error.__cause__
     finally:
         aside.unlink(missing_ok=True)
 

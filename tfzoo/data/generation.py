@@ -12,6 +12,7 @@ import torch.utils.data
 from datasets import Dataset
 
 from tfzoo.data.batching import IGNORE, LanguageBatch
+from tfzoo.data.broken import Flaws, missing_texts
 from tfzoo.data.budget import CountSampler
 from tfzoo.data.columns import column
 from tfzoo.data.datamodule import TaskData, at_least
@@ -98,6 +99,9 @@ class GenerationData(TaskData):
         # Hub sets of lines (WikiText) keep some line ends and drop others, as text files drop all:
         # every row gets one.
         return rows.map(_ended, batched=True, fn_kwargs={"column": self.text})
+
+    def flaws(self, rows: Dataset, cache: Path | None) -> Flaws:
+        return missing_texts(rows, [str(self.text)], blank=True)
 
     def learn(self, rows: Dataset, cache: Path | None) -> None:
         self.tokenizer = trained(self.kind, rows, [str(self.text)], self.vocab_size, cache)

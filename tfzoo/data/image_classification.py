@@ -14,12 +14,13 @@ from torch import Tensor
 
 from tfzoo.data.augmentation import Augmentation, Look, Square
 from tfzoo.data.batching import ImageBatch
+from tfzoo.data.broken import Flaws
 from tfzoo.data.budget import CountSampler
 from tfzoo.data.columns import IMAGES, is_image, labelled
 from tfzoo.data.datamodule import TaskData, at_least
 from tfzoo.data.facts import Facts
-from tfzoo.data.images import Images, Transformed, decoded
-from tfzoo.data.labels import class_names, class_numbers
+from tfzoo.data.images import Images, Transformed, decoded, unreadable
+from tfzoo.data.labels import class_names, class_numbers, missing_labels, unknown_labels
 from tfzoo.data.source import Rows
 from tfzoo.data.streaming import Split
 from tfzoo.data.supposing import Suppositions
@@ -106,6 +107,12 @@ class ImageClassificationData(TaskData):
             self.image, Image(decode=False)
         )
 
+    def flaws(self, rows: Dataset, cache: Path | None) -> Flaws:
+        flaws = missing_labels(rows, str(self.label))
+        if not self.sieve.skip:
+            return flaws  # an image that cannot be read is named when it is decoded
+        return flaws | unreadable(rows, str(self.image), cache, self.workers)
+
     def learn(self, rows: Dataset, cache: Path | None) -> None:
         self.names = class_names(rows, str(self.label))
         first = decoded(rows[0][self.image], "train", 0)
@@ -122,7 +129,8 @@ class ImageClassificationData(TaskData):
             self.mean, self.std = self.mean or mean, self.std or std
 
     def encode(self, rows: Dataset, split: str, cache: Path | None) -> _Encoded:
-        labels = class_numbers(rows, str(self.label), self.names, split)
+        rows = self.sieve(rows, unknown_labels(rows, str(self.label), self.names), split)
+        labels = class_numbers(rows, str(self.label), self.names)
         images = Images(rows, str(self.image), split, self.channels or 3, cache)
         return _Encoded(images, labels)
 

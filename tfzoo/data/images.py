@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.utils.data
-from datasets import Dataset
+from datasets import Dataset, Features, Value
 from datasets.fingerprint import Hasher
 from datasets.utils import tqdm
 from PIL import Image as Pictures
@@ -111,8 +111,43 @@ def decoded(stored: dict[str, Any] | None, split: str, place: int) -> Picture:
         ) as picture:
             picture.load()
             return picture
-    except (OSError, SyntaxError, ValueError, Pictures.DecompressionBombError) as error:
-        raise ValueError(f"{name} is missing, broken or no image") from error
+    except Exception as error:  # Pillow raises a dozen kinds for what is damaged
+        raise ValueError(
+            f"{name} is missing, broken or no image; data.skip_broken true leaves such out"
+        ) from error
+
+
+def unreadable(rows: Dataset, column: str, cache: Path | None, processes: int) -> dict[int, str]:
+    """Rows whose image cannot be decoded, found by decoding all; the result is kept in the cache."""
+    if cache is None:
+        told = _flaws_of(rows[:], column)["flaw"]
+    else:
+        key = Hasher.hash([VERSION, rows._fingerprint, column, "flaws"])
+        told = rows.map(
+            _flaws_of,
+            batched=True,
+            batch_size=64,
+            fn_kwargs={"column": column},
+            remove_columns=rows.column_names,
+            features=Features({"flaw": Value("string")}),
+            num_proc=processes if processes > 1 else None,
+            new_fingerprint=key,
+            cache_file_name=str(cache / f"{key}.arrow"),
+            desc="Looking for broken images",
+        )[:]["flaw"]
+    return {place: flaw for place, flaw in enumerate(told) if flaw}
+
+
+def _flaws_of(batch: dict[str, list[Any]], column: str) -> dict[str, list[str | None]]:
+    found: list[str | None] = []
+    for stored in batch[column]:
+        try:
+            decoded(stored, "", 0)
+            found.append(None)
+        except ValueError as error:
+            name = (stored or {}).get("path") or "no file"
+            found.append(f"holds no image that can be read ({name}: {error.__cause__})")
+    return {"flaw": found}
 
 
 class Transformed(torch.utils.data.Dataset):

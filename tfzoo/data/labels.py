@@ -7,20 +7,30 @@ from typing import Any
 import numpy as np
 from datasets import ClassLabel, Dataset
 
+from tfzoo.data.broken import Flaws
+
+
+def missing_labels(rows: Dataset, column: str) -> dict[int, str]:
+    """Rows without a label, or with a number that is no class."""
+    found: dict[int, str] = {}
+    for place, value in enumerate(_values(rows, column)):
+        if value is None:
+            found[place] = f"has no label in column {column!r}"
+        elif isinstance(value, float):
+            found[place] = f"has {value} in column {column!r}, where a class is wanted"
+    return found
+
 
 def class_names(rows: Dataset, column: str) -> tuple[str, ...]:
-    """The class names of a column of labels: those declared, else the distinct values, sorted.
+    """The class names of a column of labels, none missing: those declared, else the distinct values, sorted.
 
-    Raises ValueError if a label is missing or there are fewer than two classes.
+    Raises ValueError if there are fewer than two classes.
     """
     feature = rows.features[column]
     if isinstance(feature, ClassLabel):
         names = tuple(feature.names)
     else:
-        values = set(_values(rows, column))
-        if None in values:
-            raise ValueError(f"a row of the train split has no label in column {column!r}")
-        names = tuple(map(str, sorted(values)))
+        names = tuple(map(str, sorted(set(_values(rows, column)))))
     if len(names) < 2:
         raise ValueError(
             f"column {column!r} holds {len(names)} class, and a classifier needs two or more"
@@ -28,30 +38,35 @@ def class_names(rows: Dataset, column: str) -> tuple[str, ...]:
     return names
 
 
-def class_numbers(rows: Dataset, column: str, names: tuple[str, ...], split: str) -> np.ndarray:
-    """(N,) the place of each row's label among the class names.
-
-    Raises ValueError naming the first label that training does not know, and its split.
-    """
-    values: list[Any] = _values(rows, column)
-    if isinstance(rows.features[column], ClassLabel):
-        known: dict[Any, int] = {number: number for number in range(len(names))}
-        if tuple(rows.features[column].names) != names:
-            known = {
-                k: names.index(n) for k, n in enumerate(rows.features[column].names) if n in names
-            }
-    else:
-        known = {name: number for number, name in enumerate(names)}
-        values = [None if value is None else str(value) for value in values]
-    for value in values:
+def unknown_labels(rows: Dataset, column: str, names: tuple[str, ...]) -> Flaws:
+    """Rows whose label training does not know."""
+    known = _known(rows, column, names)
+    found: dict[int, str] = {}
+    for place, value in enumerate(_values(rows, column)):
         if value not in known:
             hidden = " (a hidden label: choose another split)" if value == -1 else ""
-            raise ValueError(
-                f"the {split} split has the label {value!r}, which training has not{hidden}"
-            )
-    return np.array([known[value] for value in values], np.int64)
+            found[place] = f"has the label {value!r}, which training has not{hidden}"
+    return found
+
+
+def class_numbers(rows: Dataset, column: str, names: tuple[str, ...]) -> np.ndarray:
+    """(N,) the place of each row's label, all of them known, among the class names."""
+    known = _known(rows, column, names)
+    return np.array([known[value] for value in _values(rows, column)], np.int64)
+
+
+def _known(rows: Dataset, column: str, names: tuple[str, ...]) -> dict[Any, int]:
+    """What a column may hold, and the place of each among the class names."""
+    feature = rows.features[column]
+    if isinstance(feature, ClassLabel):
+        return {k: names.index(name) for k, name in enumerate(feature.names) if name in names}
+    return {v: names.index(str(v)) for v in set(_values(rows, column)) if str(v) in names}
 
 
 def _values(rows: Dataset, column: str) -> list[Any]:
+    """The labels, None for a missing one. Where some of a table are, whole numbers are read as floating point."""
     # The column alone: the others may be images, more than memory holds.
-    return rows.select_columns([column])[:][column]
+    values = rows.select_columns([column])[:][column]
+    if not str(getattr(rows.features[column], "dtype", "")).startswith("float"):
+        return values
+    return [None if v is None or v != v else int(v) if float(v).is_integer() else v for v in values]

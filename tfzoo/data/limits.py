@@ -8,6 +8,7 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_info
 
 from tfzoo.data.bpe_dropout import Redrawn, stretched
+from tfzoo.data.broken import Flaws
 from tfzoo.data.budget import PackingSampler, TokenBudgetSampler
 from tfzoo.data.sampling import PlannedSampler
 
@@ -67,6 +68,18 @@ class Limits:
         if report:
             rank_zero_info(f"{found} and are truncated; the longest has {longest.max()} tokens.")
 
+    def too_long(self, lengths: np.ndarray, split: str) -> Flaws:
+        """Which sequences neither fit nor are truncated, to leave them out; lengths: (N,) or (N, 2)."""
+        if self.truncate:
+            return {}
+        budget = self.batch_tokens if split == "train" else self._evaluation_tokens()
+        bound = self.max_length or budget
+        longest = lengths.reshape(len(lengths), -1).max(axis=1)
+        return {
+            place: f"has {longest[place]} tokens, more than {bound}"
+            for place in np.flatnonzero(longest > bound).tolist()
+        }
+
     def rows(self, longest: int) -> int:
         """Rows of a batch of the longest sequences."""
         return max(1, self.batch_tokens // longest)
@@ -101,7 +114,10 @@ class Limits:
     def _evaluation_sampler(self, lengths: np.ndarray, seed: int) -> PlannedSampler:
         """Sequences as they are, unpacked: the batch must not matter, and decoding wants rows."""
         kept = np.minimum(lengths, self.max_length or lengths.max())
-        return TokenBudgetSampler(kept, max(self.batch_tokens, EVALUATION_TOKENS), False, seed)
+        return TokenBudgetSampler(kept, self._evaluation_tokens(), False, seed)
+
+    def _evaluation_tokens(self) -> int:
+        return max(self.batch_tokens, EVALUATION_TOKENS)
 
     def redrawn(self, seed: int) -> Redrawn | None:
         return Redrawn(self.bpe_dropout, seed) if self.bpe_dropout else None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import EDQUOT, ENOSPC, EROFS
 from pathlib import Path
 
 from datasets.exceptions import DatasetNotFoundError, DatasetsError
@@ -37,14 +39,33 @@ def explained(path: str) -> Iterator[None]:
 
 def unreadable(path: str, error: BaseException) -> Exception:
     """The first cause of an error, unless a file's encoding says more."""
-    for file in files(Path(path).expanduser()):
-        if file.suffix.lower() in TEXTUAL and not _is_utf8(file):
-            return ValueError(f"{file} is not UTF-8 text: save it as UTF-8")
+    for file in sorted(files(Path(path).expanduser())):
+        if file.suffix.lower() in TEXTUAL and (wrong := _no_utf8(file)):
+            return ValueError(
+                f"{file} is not UTF-8 text: {wrong}; save it as UTF-8, "
+                "or leave such lines out with data.skip_broken true"
+            )
     while error.__cause__ is not None:
         error = error.__cause__
     reason = str(error).strip().partition("\n")[0] or type(error).__name__
     kind = OSError if isinstance(error, OSError) else ValueError
     return kind(f"{path} cannot be read: {reason}")
+
+
+def unwritable(cache: Path, error: BaseException) -> OSError | None:
+    """The sentence for a cache that is full or takes nothing, if that is behind the error."""
+    cause: BaseException | None = error
+    while cause is not None:
+        # `datasets` asks beforehand, and says it in words of its own.
+        number = ENOSPC if "Not enough disk space" in str(cause) else getattr(cause, "errno", None)
+        if number in (ENOSPC, EDQUOT, EROFS):
+            reason = os.strerror(number).lower()
+            return OSError(
+                f"the cache {cache} cannot be written: {reason}; "
+                "make room there, or set data.cache_dir to a folder elsewhere"
+            )
+        cause = cause.__cause__
+    return None
 
 
 def files(path: Path) -> list[Path]:
@@ -53,11 +74,12 @@ def files(path: Path) -> list[Path]:
     return [file for file in found if file.is_file() and not file.name.startswith(".")]
 
 
-def _is_utf8(file: Path) -> bool:
-    try:
-        with file.open(encoding="utf-8") as text:
-            while text.read(1 << 20):
-                pass
-    except UnicodeDecodeError:
-        return False
-    return True
+def _no_utf8(file: Path) -> str | None:
+    """Where a file is no UTF-8, if it is not."""
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                return f"line {number} holds the byte {line[error.start]:#x}"
+    return None

@@ -14,7 +14,7 @@ import numpy as np
 from datasets import Dataset, DatasetDict, Image, IterableDataset
 
 from tfzoo.data import corpora
-from tfzoo.data.mistakes import explained, files
+from tfzoo.data.mistakes import TEXTUAL, explained, files
 
 Rows: TypeAlias = Dataset | IterableDataset
 SPLITS = ("train", "validation", "test")
@@ -37,6 +37,7 @@ def load(
     streaming: bool = False,
     cache_dir: str | None = None,
     whole_files: bool = False,
+    replace: bool = False,
 ) -> dict[str, Rows]:
     """The rows of the splits train, validation and test.
 
@@ -46,11 +47,12 @@ def load(
         train by the hash of what its rows say, equal rows together; without a test split,
         validation serves.
     whole_files: a text file is one row rather than one row a line.
+    replace: bytes of text files that are no UTF-8 become U+FFFD, instead of being refused.
     Raises FileNotFoundError, OSError or ValueError in one sentence where the set or a split cannot
     be had.
     """
     with explained(path):
-        found = _found(path, name, streaming, cache_dir, whole_files)
+        found = _found(path, name, streaming, cache_dir, whole_files, replace)
         return _chosen(path, found, splits, validation_fraction, streaming)
 
 
@@ -90,7 +92,12 @@ def _chosen(
 
 
 def _found(
-    path: str, name: str | None, streaming: bool, cache_dir: str | None, whole_files: bool
+    path: str,
+    name: str | None,
+    streaming: bool,
+    cache_dir: str | None,
+    whole_files: bool,
+    replace: bool,
 ) -> dict[str, Rows]:
     """All splits of the set under their own names."""
     if path in corpora.CORPORA:
@@ -98,7 +105,7 @@ def _found(
         return {k: v.to_iterable_dataset() if streaming else v for k, v in embedded.items()}
     local = Path(path).expanduser()
     if local.exists():
-        return dict(_local(local, name, streaming, cache_dir, whole_files))
+        return dict(_local(local, name, streaming, cache_dir, whole_files, replace))
     if path.startswith((".", "/", "~")) or path.count("/") > 1 or local.suffix in READERS:
         raise FileNotFoundError(f"there is no file or folder {path}")
     return dict(_hub(path, name, streaming=streaming, cache_dir=cache_dir))
@@ -116,7 +123,12 @@ def _hub(path: str, name: str | None, **common: Any) -> Any:
 
 
 def _local(
-    path: Path, name: str | None, streaming: bool, cache_dir: str | None, whole_files: bool
+    path: Path,
+    name: str | None,
+    streaming: bool,
+    cache_dir: str | None,
+    whole_files: bool,
+    replace: bool,
 ) -> dict[str, Rows]:
     if path.is_dir() and ((path / "dataset_dict.json").exists() or (path / "state.json").exists()):
         saved = datasets.load_from_disk(str(path))
@@ -131,6 +143,11 @@ def _local(
         and not set(suffixes) - {".txt", ".md", ""}
     ):
         common["sample_by"] = "document"
+    if replace and suffixes and not set(suffixes) - {*TEXTUAL, ".md", ""}:
+        common |= {
+            "encoding": "utf_8",
+            "encoding_errors": "replace",
+        }  # by json only heeded so spelt
     if path.is_dir():
         return datasets.load_dataset(str(path), name, **common)
     if path.suffix.lower() not in READERS:

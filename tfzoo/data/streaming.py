@@ -15,6 +15,7 @@ from datasets import IterableDataset as Rows
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from tfzoo.data.batching import Batch
+from tfzoo.data.mistakes import unreadable
 from tfzoo.data.sampling import PlannedSampler
 
 # The state of the rows before it (None at the start), and its rows.
@@ -33,15 +34,19 @@ class Split:
 class Stream(torch.utils.data.IterableDataset):
     """The batches of a streamed split.
 
-    make(rows, features, seed) gives the batches of one pool. Every process reads all rows and takes
+    make(rows, features, seed, number) gives the batches of one pool, or None. Every process reads all rows and takes
     its share of each pool's batches, so that all have equally many and each row counts once; of
     several workers each makes every so manieth pool. Saved and restored between any two batches.
     """
 
     def __init__(
-        self, rows: Rows, make: Callable[[list[dict[str, Any]], Features, int], Split], pool: int
+        self,
+        rows: Rows,
+        make: Callable[[list[dict[str, Any]], Features, int, int], Split | None],
+        pool: int,
+        path: str,
     ) -> None:
-        self.rows, self.make, self.pool = rows, make, pool
+        self.rows, self.make, self.pool, self.path = rows, make, pool, path
         self.share, self.epoch = (0, 1), 0
 
     def __iter__(self) -> Iterator[Batch]:
@@ -87,7 +92,10 @@ class _Pass(Iterator[Batch]):
             os.environ["TOKENIZERS_PARALLELISM"] = "false"
         for number, (state, rows) in enumerate(self._pools(), start=self.number):
             self.rows_state, self.number, self.taken = state, number, skip
-            split = stream.make(rows, stream.rows.features, self.epoch * 1_000_003 + number)
+            seed = self.epoch * 1_000_003 + number
+            split = stream.make(rows, stream.rows.features, seed, number)
+            if split is None:
+                continue
             split.sampler.share = stream.share
             for draws in islice(iter(split.sampler), skip, None):
                 self.taken += 1
@@ -104,7 +112,10 @@ class _Pass(Iterator[Batch]):
         held: Pool | None = None
         while True:
             state = after
-            columns: dict[str, list[Any]] = next(source, {})
+            try:
+                columns: dict[str, list[Any]] = next(source, {})
+            except UnicodeDecodeError as error:
+                raise unreadable(self.stream.path, error) from error
             pool = [
                 dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
             ]

@@ -13,11 +13,12 @@ from datasets import Dataset
 
 from tfzoo.data.batching import TextBatch, lay, padded_zeros, starts
 from tfzoo.data.bpe_dropout import Redrawn
+from tfzoo.data.broken import Flaws, missing_texts
 from tfzoo.data.columns import TEXTS, column, labelled
 from tfzoo.data.datamodule import Fetched, Sample, TaskData, by_row
 from tfzoo.data.encoding import ids, lengths, tokenized, trained
 from tfzoo.data.facts import Facts
-from tfzoo.data.labels import class_names, class_numbers
+from tfzoo.data.labels import class_names, class_numbers, missing_labels, unknown_labels
 from tfzoo.data.limits import Limits
 from tfzoo.data.source import Rows, is_text
 from tfzoo.data.streaming import Split
@@ -121,16 +122,30 @@ class TextClassificationData(TaskData):
     def _texts(self) -> list[str]:
         return [name for name in (self.text, self.text_pair) if name is not None]
 
+    def flaws(self, rows: Dataset, cache: Path | None) -> Flaws:
+        return {
+            **missing_labels(rows, str(self.label)),
+            **missing_texts(rows, self._texts()),
+        }
+
     def learn(self, rows: Dataset, cache: Path | None) -> None:
         self.names = class_names(rows, str(self.label))
         self.tokenizer = trained(self.kind, rows, self._texts(), self.vocab_size, cache)
 
     def encode(self, rows: Dataset, split: str, cache: Path | None) -> _Encoded:
-        labels = class_numbers(rows, str(self.label), self.names, split)
+        label = str(self.label)
+        rows = self.sieve(rows, unknown_labels(rows, label, self.names), split)
         encoded = tokenized(rows, dict.fromkeys(self._texts(), self.tokenizer), split, cache)
-        fed = np.sum([1 + lengths(encoded, name) for name in self._texts()], axis=0)
+        if self.sieve.skip:
+            too_long = self.limits.too_long(self._fed(encoded), split)
+            encoded = self.sieve(encoded, too_long, split)
+        fed = self._fed(encoded)
         self.limits.check(fed, split, report=self._facts is None)
-        return _Encoded(encoded, labels, fed)
+        return _Encoded(encoded, class_numbers(encoded, label, self.names), fed)
+
+    def _fed(self, encoded: Dataset) -> np.ndarray:
+        """(N,) tokens that each text, or pair of texts, is fed as."""
+        return np.sum([1 + lengths(encoded, name) for name in self._texts()], axis=0)
 
     def describe(self, encoded: dict[str, _Encoded]) -> TextFacts:
         longest = max(int(self.limits.longest(split.lengths)) for split in encoded.values())

@@ -13,6 +13,7 @@ from datasets import Dataset, concatenate_datasets
 
 from tfzoo.data.batching import IGNORE, TranslationBatch, lay, padded_zeros
 from tfzoo.data.bpe_dropout import Redrawn
+from tfzoo.data.broken import Flaws, missing_texts
 from tfzoo.data.columns import column, unnest
 from tfzoo.data.datamodule import Fetched, Sample, TaskData, by_row
 from tfzoo.data.encoding import ids, lengths, tokenized, trained
@@ -103,6 +104,9 @@ class TranslationData(TaskData):
         self.columns = source, target
         return rows.select_columns([source, target])
 
+    def flaws(self, rows: Dataset, cache: Path | None) -> Flaws:
+        return missing_texts(rows, self.columns)
+
     def learn(self, rows: Dataset, cache: Path | None) -> None:
         sides = [list(self.columns)] * 2 if self.shared_vocabulary else [[c] for c in self.columns]
         self.source, self.target = (
@@ -116,6 +120,9 @@ class TranslationData(TaskData):
             rows = self._with_copies(rows)
         tokenizers = dict(zip(self.columns, (self.source, self.target), strict=True))
         encoded = tokenized(rows, tokenizers, split, cache)
+        if self.sieve.skip:
+            too_long = self.limits.too_long(self._lengths(encoded), split)
+            encoded = self.sieve(encoded, too_long, split)
         self.limits.check(self._lengths(encoded), split, report=self._facts is None)
         return encoded
 

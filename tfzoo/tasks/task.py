@@ -223,6 +223,11 @@ class Task(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         carried = _carried(checkpoint)
+        if "optimizer_states" not in checkpoint and self._trainer and self._trainer.training:
+            raise ValueError(
+                "the checkpoint holds weights alone, and training cannot go on from it: "
+                "take a step-....ckpt of its run"
+            )
         self.seed = carried.get("seed", self.seed)  # it goes on as it began
         if "loops" in checkpoint and self._trainer is not None:
             devices, loop = self.trainer.world_size, checkpoint["loops"]["fit_loop"]

@@ -24,7 +24,7 @@ class MetricsFile:
         self.path = path
         self.columns: list[str] = []
         self.rows = 0
-        self.file: io.TextIOBase | None = None
+        self.file: io.FileIO | None = None
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Append a row. Values are numbers, or tensors of one; without a step rows are counted."""
@@ -34,9 +34,20 @@ class MetricsFile:
         }
         if new := [key for key in row if key not in self.columns]:
             file = self._widen(new)
-        csv.writer(file).writerow([row.get(column, "") for column in self.columns])
-        file.flush()
+        line = io.StringIO()
+        csv.writer(line).writerow([row.get(column, "") for column in self.columns])
+        self._append(file, line.getvalue().encode("utf-8"))
         self.rows += 1
+
+    def _append(self, file: io.FileIO, line: bytes) -> None:
+        """Whole, or not at all: a disk that is full takes a part first."""
+        before = file.seek(0, os.SEEK_END)
+        try:
+            while line:
+                line = line[file.write(line) or 0 :]
+        except OSError as error:
+            file.truncate(before)
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
 
     def rewind(self, step: int) -> None:
         """Forget the rows from `step` on: a resumed run comes there again."""
@@ -55,7 +66,7 @@ class MetricsFile:
             self.file.close()
             self.file = None
 
-    def _open(self) -> io.TextIOBase:
+    def _open(self) -> io.FileIO:
         """Go on where the file ends, without a last line that a kill cut short."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
@@ -65,7 +76,7 @@ class MetricsFile:
                 os.truncate(self.path, end)
             rows = list(csv.reader(io.StringIO(content[:end].decode("utf-8"), newline="")))
             self.columns, self.rows = (rows[0], len(rows) - 1) if rows else ([], 0)
-        self.file = self.path.open("a", newline="", encoding="utf-8")
+        self.file = self.path.open("ab", buffering=0)
         return self.file
 
     def _read(self) -> list[list[str]]:
@@ -75,12 +86,12 @@ class MetricsFile:
         with self.path.open(newline="", encoding="utf-8") as file:
             return list(csv.reader(file))[1:]
 
-    def _widen(self, new: list[str]) -> io.TextIOBase:
+    def _widen(self, new: list[str]) -> io.FileIO:
         before = self._read()
         self.columns = self.columns + new
         return self._write(before)
 
-    def _write(self, rows: list[list[str]]) -> io.TextIOBase:
+    def _write(self, rows: list[list[str]]) -> io.FileIO:
         """The file anew."""
         self.close()
         text = io.StringIO()
@@ -88,5 +99,5 @@ class MetricsFile:
         writer.writerow(self.columns)
         writer.writerows(row + [""] * (len(self.columns) - len(row)) for row in rows)
         write_whole(self.path, text.getvalue().encode("utf-8"))
-        self.file = self.path.open("a", newline="", encoding="utf-8")
+        self.file = self.path.open("ab", buffering=0)
         return self.file

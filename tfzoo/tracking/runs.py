@@ -84,12 +84,30 @@ def new_run(root: Path, experiment: str, id: str | None = None) -> Run:
             "choose a folder that you can write to"
         ) from None
     run = Run(folder / given)
+    try:
+        check_writable(run)
+    except OSError:
+        with suppress(OSError):  # one that is not empty is not ours to remove
+            run.folder.rmdir()
+        raise
+    os.environ[RUN_ID] = run.id
+    return run
+
+
+def check_writable(run: Run) -> None:
+    """Raises OSError where nothing can be written into a run's folder, be it for its rights or a full disk."""
     if not os.access(run.folder, os.W_OK | os.X_OK):
         raise PermissionError(
             f"the run folder {run.folder} cannot be written: choose another or change its rights"
         )
-    os.environ[RUN_ID] = run.id
-    return run
+    probe = run.folder / f".room.{os.getpid()}"
+    try:
+        probe.write_bytes(bytes(1 << 16))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(run.folder)) from None
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
 
 
 def find_runs(root: Path) -> list[Run]:
@@ -137,10 +155,14 @@ def newest_checkpoint(run: Run) -> Path | None:
     One that was cut short is passed over, and so is `best.ckpt`: it may lie between two halves of a step, and is
     written before its step is logged.
     """
-    for path in numbered(run.checkpoints):
-        return path
+    return next(iter(newest_first(run)), None)
+
+
+def newest_first(run: Run) -> list[Path]:
+    """The whole checkpoints of a run, in the order in which one would go on from them."""
+    steps = numbered(run.checkpoints)
     others = (path for path in run.checkpoints.glob("*.ckpt") if path.stem != "best")
-    return next(iter(_newest_first(others)), None)
+    return steps + [path for path in _newest_first(others) if path not in steps]
 
 
 def numbered(folder: Path) -> list[Path]:
@@ -171,13 +193,19 @@ def remove(checkpoint: Path) -> None:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees all of it or none, whenever the writer dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         draft.write_bytes(content)
         draft.replace(path)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        # A full disk is told of no file, and a draft is not what anyone knows by name.
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
 
 
 def sweep(folder: Path) -> None:

@@ -13,6 +13,9 @@ import torch
 from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.plugins.io.wrapper import _WrappingCheckpointIO
+from lightning.pytorch.utilities import rank_zero_info
+
+from tfzoo.tracking.runs import Run, newest_first
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -39,9 +42,10 @@ class WholeCheckpointIO(TorchCheckpointIO):
             disk = error if isinstance(error, OSError) else error.__context__
             if not isinstance(disk, OSError) and "inline_container" not in str(error):
                 raise
+            shown = target.with_name(target.name.removeprefix(".").removesuffix(".draft"))
             reason = getattr(disk, "strerror", None) or "the disk is full or went away"
             raise OSError(
-                f"cannot save the checkpoint {target}: {reason}; "
+                f"cannot save the checkpoint {shown}: {reason}; "
                 + ("the previous one is kept" if target.exists() else "nothing was written")
             ) from error
         finally:
@@ -80,6 +84,10 @@ def read_checkpoint(path: str | os.PathLike, map_location: Any = "cpu") -> dict[
             f"{path} cannot be read as a checkpoint: it is cut short, or something else"
         )
     try:
+        with zipfile.ZipFile(path) as archive:
+            # torch itself does not look at the checksums that it writes.
+            if (part := archive.testzip()) is not None:
+                raise ValueError(f"{part} is not what was written")
         checkpoint = torch.load(path, map_location, weights_only=True)
     except UnpicklingError:
         raise ValueError(
@@ -93,3 +101,24 @@ def read_checkpoint(path: str | os.PathLike, map_location: Any = "cpu") -> dict[
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise ValueError(f"{path} is no checkpoint: it holds no state_dict")
     return checkpoint
+
+
+def newest_sound(run: Run) -> Path | None:
+    """The checkpoint to go on from: the newest of a run that can be read from end to end; none where there is none.
+
+    Says which are passed over. Raises ValueError naming the newest where all are damaged.
+    """
+    passed: list[ValueError] = []
+    for path in newest_first(run):
+        try:
+            if not path.is_dir():  # a sharded one is read by its processes together
+                WholeCheckpointIO().load_checkpoint(path, "cpu")
+        except ValueError as error:
+            passed.append(error)
+            continue
+        for damaged in passed:
+            rank_zero_info(f"{damaged}; passed over")
+        return path
+    if passed:
+        raise ValueError(f"{run.folder} holds no checkpoint to go on from: {passed[0]}")
+    return None
