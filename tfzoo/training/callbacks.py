@@ -18,6 +18,7 @@ from tfzoo.tracking.loggers import log_figure, log_table
 from tfzoo.tracking.runs import numbered, remove, sweep
 from tfzoo.tracking.samples import write_table
 from tfzoo.training.background import BackgroundCheckpointIO
+from tfzoo.training.guard import is_doubtful
 from tfzoo.training.moved import at_home
 
 
@@ -66,6 +67,8 @@ class Show(Callback):
         self._forget()
         if trainer.sanity_checking or batch is None or not trainer.is_global_zero:
             return
+        if not pl_module.average.total.isfinite():
+            return  # of a broken network there is nothing to see, and nothing to sample from
         step, folder = trainer.global_step, Path(trainer.default_root_dir) / "figures"
         rows = rows + pl_module.samples()
         if rows and isinstance(rows[0][0], np.ndarray):
@@ -91,7 +94,8 @@ class Last(Checkpoint):
 
     It is saved after every validation, at the last step, and in between as often as asked. Never while gradients are
     half accumulated, which no checkpoint holds; nor before a validation that is due, which a resumed run would skip.
-    It gets its name only when the step is logged, so that no figure can be missing before it.
+    It gets its name only when the step is logged, so that no figure can be missing before it. After a step that could
+    not be taken nothing is saved (see `Guard`).
 
     Args:
         dirpath: the run's folder of checkpoints; none: `checkpoints` in the trainer's folder.
@@ -192,6 +196,8 @@ class Last(Checkpoint):
 
     def _save(self, trainer: Trainer) -> None:
         assert self.dirpath is not None
+        if is_doubtful(trainer):
+            return
         self.waits = False
         file = self.dirpath / f"step-{trainer.global_step:08d}.ckpt"
         trainer.save_checkpoint(file.with_name(DRAFT.format(file.name)), weights_only=False)

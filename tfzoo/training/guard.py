@@ -70,8 +70,8 @@ class Guard(Callback):
         if self.row >= self.patience:
             raise ValueError(
                 f"{self.row} steps in a row could not be taken, the last of them step {trainer.global_step} ({said}): "
-                "the weights are as before them; lower the learning rate, warm up longer, or use a wider precision, "
-                "and go on with tfzoo resume"
+                "weights and checkpoints are as before them; lower the learning rate, warm up longer, or use a wider "
+                f"precision, and go on with tfzoo resume {trainer.default_root_dir}"
             )
         rank_zero_warn(f"step {trainer.global_step} is left out: {said}")
 
@@ -81,6 +81,11 @@ class Guard(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.skipped, self.row = state_dict["skipped"], state_dict["row"]
         self.seen, self.mean = state_dict["seen"], state_dict["mean"]
+
+
+def is_doubtful(trainer: Trainer) -> bool:
+    """Whether the latest step could not be taken: the weights themselves may be the cause, and no good to keep."""
+    return any(isinstance(callback, Guard) and callback.row for callback in trainer.callbacks)  # type: ignore[attr-defined]
 
 
 def gradient_norm(optimizer: Optimizer) -> Tensor:
