@@ -140,6 +140,33 @@ def test_the_new_task_trains_and_is_measured(house: Path) -> None:
     assert float(re.search(r"^mean (.*)$", told, re.M)[1]) == pytest.approx(4 / 3, abs=0.2)
 
 
+# A missing score is null in JSON lines and NaN in a table of numbers.
+BROKEN = """
+import csv
+from tfzoo.data.rating import RatingData
+
+with open("broken.csv", "w", newline="") as file:
+    rows = [["review", "stars"], *([f"good book {i}", i % 3] for i in range(20)), ["bad", "NaN"], ["", 1]]
+    csv.writer(file).writerows(rows)
+common = {"text": "review", "score": "stars", "vocab_size": 300, "cache_dir": "cache"}
+try:
+    print(RatingData("broken.csv", **common).facts)
+except ValueError as error:
+    print(error)
+data = RatingData("broken.csv", skip_broken=True, **common)
+batches = [*data.train_dataloader(), *data.val_dataloader()]
+print("rows", sum(len(batch.scores) for batch in batches), "mean", data.facts.mean)
+"""
+
+
+@pytest.mark.slow
+def test_the_new_task_refuses_scores_that_are_none_or_leaves_them_out(house: Path) -> None:
+    told = python(house, "-c", BROKEN)
+    assert re.search(r"row \d+ \(from 0\) of the \w+ split has no (number in column 'stars'|text in column 'review')", told)  # fmt: skip
+    assert "rows 20 mean " in told
+    assert "mean nan" not in told
+
+
 @pytest.mark.slow
 def test_the_new_experiment_is_tested_with_the_others(house: Path) -> None:
     told = python(

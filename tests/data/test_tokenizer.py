@@ -156,3 +156,20 @@ def test_a_broken_tokenizer_file_is_named(tmp_path):
 def test_dropout_needs_merges():
     with pytest.raises(ValueError, match="bpe"):
         KINDS["bytes"].encode("text", 0.1)
+
+
+@pytest.mark.parametrize("kind", ["characters", "bytes", "bpe"])
+@settings(deadline=None, max_examples=30)
+@given(texts=st.lists(st.text(max_size=30), min_size=1, max_size=6), unseen=st.text(max_size=30))
+def test_whatever_a_tokenizer_was_trained_on(kind, texts, unseen):
+    """What it was trained on comes back, and one by one, together and as arrays all texts get the same ids."""
+    tokenizer = Tokenizer.train(kind, texts, 300)
+    again = Tokenizer.from_json(tokenizer.to_json())
+    for text in texts if kind == "characters" else [*texts, unseen]:
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+    every = [*texts, unseen, "\n".join(texts)]
+    ids = [tokenizer.encode(text) for text in every]
+    assert tokenizer.encode_batch(every) == ids
+    assert [tokenizer.encode_array(text).tolist() for text in every] == ids
+    assert again.encode_batch(every) == ids
+    assert all(0 <= id < tokenizer.vocab_size for row in ids for id in row)
