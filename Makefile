@@ -15,7 +15,7 @@ demo: $(VENV)/demo.installed
 	$(BIN)/tfzoo demo
 
 test: $(VENV)/dev.installed
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/dev.installed
 	$(BIN)/ruff format --check .

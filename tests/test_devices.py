@@ -143,7 +143,7 @@ def assert_close(ours: list[dict[str, float]], theirs: list[dict[str, float]]) -
         assert one == pytest.approx(other, rel=1e-5, abs=1e-5)
 
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("devices")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -87,7 +87,6 @@ def same(one: Path, other: Path) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("reproducible")
 @pytest.mark.parametrize("task", TASKS)
 def test_the_same_seed_gives_the_same_run(task, runs):
     first, *others = runs[task].values()

@@ -220,7 +220,6 @@ def lives(experiment: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("lives")
 @pytest.mark.parametrize("case", CASES)
 def test_a_run_killed_at_any_moment_is_the_run_never_killed(case, lives):
     task, _, steps, _ = CASES[case]

@@ -32,7 +32,7 @@ COMMANDS = {
     "test": Command("measure a checkpoint on the test split", "tfzoo.cli.experiment:test"),
     "predict": Command("write predictions for the test split", "tfzoo.cli.experiment:predict"),
     "plan": Command(
-        "what an experiment will take, on devices not here: memory, speed, time",
+        "what an experiment takes on other devices: memory, speed, time",
         "tfzoo.cli.plan:plan",
     ),
     "translate": Command("translate text with a checkpoint", "tfzoo.cli.apply:translate"),
