@@ -53,7 +53,7 @@ def half_a_checkpoint(usual: Callable, checkpoint: Any, file: Any, *_: Any) -> N
 
 def half_a_row(usual: Callable, file: Any, *_: Any, **__: Any) -> None:
     opened = file.file or file._open()
-    opened.write("12,0.3")
+    opened.write(b"12,0.3")
     opened.flush()
     die()
 

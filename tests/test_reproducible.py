@@ -94,6 +94,7 @@ def test_the_same_seed_gives_the_same_run(task, runs):
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_run_on_a_gpu(experiment, tmp_path):
     gpu = [DETERMINISTIC, "--trainer.accelerator=gpu", "--trainer.devices=1"]

@@ -229,6 +229,7 @@ def test_a_run_killed_at_any_moment_is_the_run_never_killed(case, lives):
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.mark.slow
 def test_the_scale_of_gradients_goes_on(experiment, tmp_path):
     more = ["--trainer.accelerator=gpu", "--trainer.devices=1", "--trainer.precision=16-mixed"]

@@ -23,7 +23,7 @@ def at_home(state: dict[str, Any], callback: ModelCheckpoint) -> dict[str, Any]:
         return str(Path(home) / file.relative_to(before)) if file.is_relative_to(before) else path
 
     kept = {here(path): score for path, score in state.get("best_k_models", {}).items()}
-    if not kept or not all(Path(path).exists() for path in kept):
+    if not all(Path(path).exists() for path in kept):
         return state
     names = ("best_model_path", "kth_best_model_path", "last_model_path")
     paths = {name: here(state[name]) for name in names if state.get(name)}
