@@ -37,6 +37,7 @@ def wrong(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return said.removeprefix("tfzoo: error: ").strip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "experiment", EXPERIMENTS, ids=lambda path: f"{path.parent.name}-{path.stem}"
 )
