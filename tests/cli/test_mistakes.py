@@ -483,3 +483,30 @@ def test_configs_are_not_changed_by_reading_them(experiment):
     before = copy.deepcopy(config)
     assert main(["fit", "-c", str(experiment(T)), "--trainer.max_step=3"]) == 2
     assert yaml.safe_load(experiment(T).read_text()) == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (
+            ["--batches_per_step=2", "--trainer.accumulate_grad_batches=2"],
+            "batches_per_step and trainer.accumulate_grad_batches say the same: leave one out, "
+            "or set it to null or 1",
+        ),
+        (
+            ["--batches_per_step=0"],
+            "batches_per_step must be a multiple of the 1 devices, not 0",
+        ),
+        (
+            [
+                "--trainer.strategy=fsdp2",
+                '--trainer.callbacks=[{"class_path": "EMAWeightAveraging"}]',
+            ],
+            "weights that are sharded cannot be averaged: leave the EMA callback out with "
+            "--trainer.callbacks null, or train with configs/trainer/ddp.yaml",
+        ),
+    ],
+    ids=["said twice", "none", "averages"],
+)
+def test_what_devices_cannot_do(flags, told, mistake):
+    assert mistake("fit", T, *flags) == told

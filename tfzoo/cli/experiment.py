@@ -21,8 +21,10 @@ from lightning.pytorch.callbacks import (
     LearningRateMonitor,
     ModelCheckpoint,
     ProgressBar,
+    WeightAveraging,
 )
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import tfzoo
@@ -206,6 +208,12 @@ class ExperimentCLI(LightningCLI):
         settings["callbacks"] = self._callbacks(_listed(settings.get("callbacks")), self.run)
         trainer = super().instantiate_trainer(**kwargs)
         set_intervals(trainer, self._get(self.config, "batches_per_step"))
+        averages = any(isinstance(c, WeightAveraging) for c in settings["callbacks"])
+        if averages and isinstance(trainer.strategy, ModelParallelStrategy):
+            raise ValueError(
+                "weights that are sharded cannot be averaged: leave the EMA callback out with "
+                "--trainer.callbacks null, or train with configs/trainer/ddp.yaml"
+            )
         return trainer
 
     def _open_run(self) -> Run:

@@ -9,6 +9,8 @@ import warnings
 import datasets
 
 _WARNINGS = (
+    # What is logged at the end of an epoch is pooled over devices already.
+    ".*recommended to use `self.log.*sync_dist=True.*",
     ".*set_vital.*",
     ".*LeafSpec.*",
     ".*does not have many workers.*",
