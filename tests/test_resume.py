@@ -32,6 +32,7 @@ TASKS = {
 }
 STEPS = 9
 STREAMED = ["--data.streaming=true", "--data.max_length=64", "--data.shuffle_buffer=4"]
+QUICK = {"class_path": "CompileBlocks", "init_args": {"backend": "aot_eager"}}
 EMA = {"class_path": "EMAWeightAveraging", "init_args": {"decay": 0.5}}
 
 
@@ -243,3 +244,41 @@ def test_the_scale_of_gradients_goes_on(experiment, tmp_path):
     ours, theirs = (state(newest_checkpoint(Run(one))) for one in (whole, run))
     assert ours["MixedPrecision"] == theirs["MixedPrecision"]
     assert ours["global_step"] == theirs["global_step"] == STEPS
+
+
+PLACES = [
+    *(("cpu", task) for task in ("Translation", "Generation")),
+    *(
+        pytest.param(
+            "gpu",
+            task,
+            marks=[
+                pytest.mark.gpu,
+                pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA"),
+            ],
+        )
+        for task in TASKS
+    ),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("accelerator", "task"), PLACES)
+def test_a_compiled_run_in_mixed_precision_goes_on(accelerator, task, experiment, tmp_path):
+    more = [
+        f"--trainer.accelerator={accelerator}",
+        "--trainer.devices=1",
+        "--trainer.precision=bf16-mixed",
+        "--trainer.deterministic=true",
+        "--trainer.callbacks+=CheckpointBlocks",
+        "--trainer.callbacks+=CompileBlocks",
+    ]
+    if accelerator == "cpu":  # without inductor's C++, which would take a minute
+        more[-1] = f"--trainer.callbacks+={json.dumps(QUICK)}"
+    run = fit(experiment, task, tmp_path / "runs", *more)
+    whole = Path(shutil.copytree(run, tmp_path / "whole"))
+    for later in numbered(run / "checkpoints"):
+        if int(later.stem[5:]) > 4:
+            later.unlink()
+    assert main(["resume", str(run)]) == 0
+    assert_same(whole, run)
