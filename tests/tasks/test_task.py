@@ -4,6 +4,7 @@ import os
 import pickle
 import sys
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -156,6 +157,15 @@ def loaded(task: Task, of: Task) -> None:
     checkpoint = {"state_dict": of.state_dict()}
     of.on_save_checkpoint(checkpoint)
     task.on_load_checkpoint(checkpoint)
+
+
+def test_a_sharded_checkpoint_brings_its_weights_in_files_of_their_own():
+    task, checkpoint = generation(), {}
+    generation().on_save_checkpoint(checkpoint)
+    task._trainer = SimpleNamespace(training=True)
+    task.on_load_checkpoint(checkpoint)
+    with pytest.raises(ValueError, match="holds weights alone"):
+        task.on_load_checkpoint(checkpoint | {"state_dict": task.state_dict()})
 
 
 def test_another_vocabulary_is_refused():

@@ -223,7 +223,9 @@ class Task(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         carried = _carried(checkpoint)
-        if "optimizer_states" not in checkpoint and self._trainer and self._trainer.training:
+        # A sharded checkpoint, a folder, brings weights and optimiser in files of their own.
+        alone = "state_dict" in checkpoint and "optimizer_states" not in checkpoint
+        if alone and self._trainer and self._trainer.training:
             raise ValueError(
                 "the checkpoint holds weights alone, and training cannot go on from it: "
                 "take a step-....ckpt of its run"
