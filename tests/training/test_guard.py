@@ -1,6 +1,7 @@
 """A step that would destroy the weights is left out and told; a training of nothing else is stopped."""
 
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -118,6 +119,42 @@ def test_nothing_is_saved_after_a_step_that_could_not_be_taken(tmp_path):
     assert [p.name for p in numbered(tmp_path)] == ["step-00000003.ckpt", "step-00000002.ckpt"]
     weights = read_checkpoint(tmp_path / "step-00000003.ckpt")["state_dict"].values()
     assert all(w.isfinite().all() for w in weights)
+
+
+def half_precision(scale: float, norm: float, guard: Guard) -> torch.nn.Parameter:
+    """The parameter after a step under a scaler, its gradient of the norm given."""
+    weight = torch.nn.Parameter(torch.zeros(1))
+    weight.grad = torch.tensor([norm])
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    scaler = SimpleNamespace(get_scale=lambda: scale)
+    trainer = SimpleNamespace(
+        precision_plugin=SimpleNamespace(scaler=scaler), global_step=1, default_root_dir="."
+    )
+    task = SimpleNamespace(step_mean=SimpleNamespace(latest=torch.tensor(1.0)), log=lambda *_: None)
+    guard.on_before_optimizer_step(trainer, task, optimizer)
+    return weight
+
+
+def test_a_scaler_tries_scales_undisturbed_until_none_is_left():
+    guard = Guard(patience=2, spike=2, memory=1)
+    guard.row, guard.seen, guard.mean = 1, 9, 0.1
+    for norm in (float("inf"), float("nan")):
+        assert half_precision(2.0**16, norm, guard).grad is not None
+    assert (guard.skipped, guard.row) == (0, 1)
+    with pytest.raises(ValueError, match="2 steps in a row"):
+        half_precision(0.5, float("inf"), guard)
+
+
+def test_fused_optimisers_of_scaled_gradients_are_refused():
+    fused = SimpleNamespace(_step_supports_amp_scaling=True)
+    for scaler, refused in ((object(), True), (None, False)):
+        plugin = SimpleNamespace(scaler=scaler)
+        trainer = SimpleNamespace(optimizers=[fused], precision_plugin=plugin)
+        if refused:
+            with pytest.raises(ValueError, match="set the optimizer's fused to false"):
+                Guard().on_train_start(trainer, None)
+        else:
+            Guard().on_train_start(trainer, None)
 
 
 @pytest.mark.slow

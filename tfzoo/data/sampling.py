@@ -145,7 +145,7 @@ class _Epoch(Iterator[list[Draw]]):
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         self.epoch, self.sampler.epoch = -1, state["epoch"]
-        # Saved on another number of processes: what all of them have taken is done.
+        # Saved on another number of processes: what all of them have taken is done, as far as ours can share it.
         ours = self.sampler._share()[1]
         self.position = state["position"] * state.get("processes", ours) // ours
         if self.position < len(self.sampler):

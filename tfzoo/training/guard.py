@@ -35,17 +35,29 @@ class Guard(Callback):
         self.row = 0  # of them, the latest without a sound one in between
         self.seen, self.mean = 0, 0.0  # sound steps, and the running mean of their gradient norms
 
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Raises ValueError where gradients would be judged and clipped while a scaler's scale is still in them."""
+        scaling = any(getattr(o, "_step_supports_amp_scaling", False) for o in trainer.optimizers)
+        if scaling and _scaler(trainer) is not None:
+            raise ValueError(
+                "a fused optimizer takes the scale of 16-mixed gradients away only in its step, after they are "
+                "clipped: set the optimizer's fused to false, or train in bf16-mixed"
+            )
+
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: Any, optimizer: Optimizer
     ) -> None:
         pl_module.gradient_norm = gradient_norm(optimizer)  # clipping need not compute it again
-        step = torch.stack([pl_module.step_mean.latest, _whole(pl_module.gradient_norm)])
-        loss, norm = step.tolist()  # the device is waited for once
-        # A scaler of half-precision gradients tries how large they may be, and leaves out steps itself.
-        scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
-        if isfinite(loss) and (isfinite(norm) or scaled) and not self._is_spike(norm):
+        latest = pl_module.step_mean.latest
+        norm_here = _whole(pl_module.gradient_norm).to(latest.device)
+        loss, norm = torch.stack([latest, norm_here]).tolist()  # the device is waited for once
+        scaler = _scaler(trainer)
+        if isfinite(loss) and not isfinite(norm) and scaler and scaler.get_scale() >= 1:
+            return  # it tries how large half-precision gradients may be, and leaves out the step itself
+        if isfinite(loss) and isfinite(norm) and not self._is_spike(norm):
             self.row = 0
-            self._remember(norm)
+            self.seen += 1
+            self.mean += (norm - self.mean) / min(self.seen, self.memory)
         else:
             self._skip(trainer, optimizer, loss, norm)
         if self.skipped:
@@ -54,11 +66,6 @@ class Guard(Callback):
     def _is_spike(self, norm: float) -> bool:
         # A mean of few steps says little, least of all at the start of a warmup.
         return self.spike is not None and self.seen >= self.memory and norm > self.spike * self.mean
-
-    def _remember(self, norm: float) -> None:
-        if isfinite(norm):
-            self.seen += 1
-            self.mean += (norm - self.mean) / min(self.seen, self.memory)
 
     def _skip(self, trainer: Trainer, optimizer: Optimizer, loss: float, norm: float) -> None:
         for group in optimizer.param_groups:
@@ -94,6 +101,11 @@ def gradient_norm(optimizer: Optimizer) -> Tensor:
         p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
     ]
     return torch.nn.utils.get_total_norm(gradients)
+
+
+def _scaler(trainer: Trainer) -> Any:
+    """What scales half-precision gradients; None in other precisions."""
+    return getattr(trainer.precision_plugin, "scaler", None)
 
 
 def _whole(value: Tensor) -> Tensor:

@@ -52,7 +52,8 @@ class StepMean:
         if averaged > 1:
             assert self.unit is not None
             gradients = [_here(p.grad) for p in parameters if p.grad is not None]
-            torch._foreach_mul_(gradients, averaged * self.unit / count)
+            if gradients:
+                torch._foreach_mul_(gradients, averaged * self.unit / count)
         self.latest = total / count
         return self.latest
 
