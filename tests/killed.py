@@ -82,14 +82,14 @@ MOMENTS: dict[str, tuple[str, str, Callable]] = {
     "while a checkpoint is written": ("torch", "save", half_a_checkpoint),
     "between fsync and rename": ("os", "fsync", after),
     "between a checkpoint and the log of its step": (
-        "tfzoo.training.callbacks.Last",
+        "tfzoo.training.last.Last",
         "_save",
         after,
     ),
-    "between rename and removal of the old": ("tfzoo.training.callbacks", "remove", before),
+    "between rename and removal of the old": ("tfzoo.training.last", "remove", before),
     "while a row is logged": ("tfzoo.tracking.metrics.MetricsFile", "log_metrics", half_a_row),
     "while metrics.csv is rewritten": ("tfzoo.tracking.metrics", "write_whole", half_a_file),
-    "while config.yaml is written": ("tfzoo.cli.experiment", "write_whole", half_a_file),
+    "while config.yaml is written": ("tfzoo.cli.begin", "write_whole", half_a_file),
     "while provenance.json is written": ("tfzoo.tracking.provenance", "write_whole", half_a_file),
     "while a worker loads": (
         "torch.utils.data._utils.fetch._MapDatasetFetcher",

@@ -11,9 +11,9 @@ from small_tasks import loader, quiet_trainer, text_batch, text_classification
 from tfzoo.cli import main
 from tfzoo.tasks.task import Loss
 from tfzoo.tracking.runs import numbered
-from tfzoo.training.callbacks import Last
 from tfzoo.training.checkpoint import read_checkpoint
 from tfzoo.training.guard import Guard
+from tfzoo.training.last import Last
 
 BAD = float("nan"), float("inf")
 

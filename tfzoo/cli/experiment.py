@@ -15,7 +15,7 @@ from typing import Any
 
 import torch.distributed as dist
 import yaml
-from lightning import LightningModule, Trainer
+from lightning import Trainer
 from lightning.pytorch.callbacks import (
     Checkpoint,
     LearningRateMonitor,
@@ -23,7 +23,7 @@ from lightning.pytorch.callbacks import (
     ProgressBar,
     WeightAveraging,
 )
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
@@ -32,12 +32,12 @@ import tfzoo.data
 import tfzoo.tasks
 import tfzoo.training
 from tfzoo.cli.arguments import names_a_task, prepared
+from tfzoo.cli.begin import Begin
 from tfzoo.cli.parser import WholeKeys
 from tfzoo.cli.quiet import quieten
-from tfzoo.cli.report import tell_changed, tell_end, tell_resumed, tell_start
+from tfzoo.cli.report import tell_end
 from tfzoo.data import TaskData
 from tfzoo.tasks import Task
-from tfzoo.tracking import provenance
 from tfzoo.tracking.loggers import MetricsLogger, WandbLogger
 from tfzoo.tracking.runs import (
     Run,
@@ -46,13 +46,13 @@ from tfzoo.tracking.runs import (
     newest_checkpoint,
     run_holding,
     run_of,
-    sweep,
     write_whole,
 )
-from tfzoo.training.callbacks import Last, Progress, Show
+from tfzoo.training.callbacks import Progress, Show
 from tfzoo.training.checkpoint import newest_sound, whole
-from tfzoo.training.circumstances import circumstances
 from tfzoo.training.guard import Guard
+from tfzoo.training.intervals import set_intervals
+from tfzoo.training.last import Last
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "logger": [
@@ -66,59 +66,6 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     # Batches by token budget know their rank themselves.
     "use_distributed_sampler": False,
 }
-
-
-class Begin(SaveConfigCallback):
-    """Writes the whole config into the run's folder, as `tfzoo fit -c` reads it again, and says where that is.
-
-    Only when data, network and checkpoint turn out to be in order: what fails before leaves a folder as it was.
-    """
-
-    def __init__(self, *arguments: Any, command: list[str], **settings: Any) -> None:
-        super().__init__(*arguments, **settings)
-        self.command = command
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Lightning would write now."""
-
-    began = False
-
-    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        self.began = True
-        notes = pl_module.notes()
-        if trainer.is_global_zero:
-            sweep(Path(trainer.default_root_dir))
-            self.save_config(trainer, pl_module, "fit")
-            notes |= {"provenance": self.save_provenance(trainer, pl_module)}
-            if trainer.ckpt_path is not None:
-                tell_resumed(trainer.ckpt_path, trainer.global_step)
-        for logger in trainer.loggers:
-            if isinstance(logger, MetricsLogger):
-                logger.rewind(trainer.global_step)
-            logger.log_hyperparams(notes)
-
-    def save_provenance(self, trainer: Any, pl_module: Any) -> dict[str, Any]:
-        """Adds under which circumstances training begins or goes on to the run's provenance.json."""
-        new = provenance.entry(
-            ["tfzoo", *self.command],
-            tfzoo.__version__,
-            resumed={"checkpoint": str(trainer.ckpt_path), "step": trainer.global_step}
-            if trainer.ckpt_path is not None
-            else None,
-            data=trainer.datamodule.fingerprint(),
-            **circumstances(trainer, pl_module.seed),
-        )
-        tell_changed(provenance.append(Run(Path(trainer.default_root_dir)), new))
-        return new
-
-    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        run = Run(Path(trainer.default_root_dir))
-        config = self.config.clone()
-        # Who trains by this config again means a new run of the same name.
-        config["experiment"], config["run_id"], config["ckpt_path"] = run.experiment, None, None
-        text = self.parser.dump(config, skip_none=False)
-        write_whole(run.config_file, text.encode())
-        tell_start(run)
 
 
 class ExperimentCLI(LightningCLI):
@@ -343,32 +290,6 @@ class ExperimentCLI(LightningCLI):
 
     def _measured_run(self) -> Run | None:
         return run_holding(self._get(self.config, "ckpt_path"))
-
-
-def set_intervals(trainer: Trainer, batches_per_step: int | None) -> None:
-    """Batches of a step, and between validations, counted over all devices where a number of them is given.
-
-    Raises ValueError where the devices cannot share them.
-    """
-    interval, devices = trainer.val_check_interval, trainer.world_size
-    if batches_per_step is not None:
-        if trainer.accumulate_grad_batches != 1:
-            raise ValueError(
-                "batches_per_step and trainer.accumulate_grad_batches say the same: leave one out, "
-                "or set it to null or 1"
-            )
-        if batches_per_step < 1 or batches_per_step % devices:
-            raise ValueError(
-                f"batches_per_step must be a multiple of the {devices} devices, not {batches_per_step}"
-            )
-        trainer.accumulate_grad_batches = batches_per_step // devices
-        if isinstance(interval, int):
-            interval = max(1, interval // devices)
-    # A run shorter than its interval is validated once, at its end: it has a best checkpoint too.
-    batches = trainer.max_steps * trainer.accumulate_grad_batches
-    if isinstance(interval, int) and batches > 0:
-        interval = min(interval, batches)
-    trainer.val_check_interval = interval
 
 
 def _listed(value: Any) -> list[Any]:

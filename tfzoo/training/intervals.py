@@ -1,0 +1,31 @@
+"""How many batches make a step, and how many lie between two validations."""
+
+from __future__ import annotations
+
+from lightning import Trainer
+
+
+def set_intervals(trainer: Trainer, batches_per_step: int | None) -> None:
+    """Batches of a step, and between validations, counted over all devices where a number of them is given.
+
+    Raises ValueError where the devices cannot share them.
+    """
+    interval, devices = trainer.val_check_interval, trainer.world_size
+    if batches_per_step is not None:
+        if trainer.accumulate_grad_batches != 1:
+            raise ValueError(
+                "batches_per_step and trainer.accumulate_grad_batches say the same: leave one out, "
+                "or set it to null or 1"
+            )
+        if batches_per_step < 1 or batches_per_step % devices:
+            raise ValueError(
+                f"batches_per_step must be a multiple of the {devices} devices, not {batches_per_step}"
+            )
+        trainer.accumulate_grad_batches = batches_per_step // devices
+        if isinstance(interval, int):
+            interval = max(1, interval // devices)
+    # A run shorter than its interval is validated once, at its end: it has a best checkpoint too.
+    batches = trainer.max_steps * trainer.accumulate_grad_batches
+    if isinstance(interval, int) and batches > 0:
+        interval = min(interval, batches)
+    trainer.val_check_interval = interval
