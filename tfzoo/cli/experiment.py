@@ -53,6 +53,7 @@ from tfzoo.training.checkpoint import newest_sound, whole
 from tfzoo.training.guard import Guard
 from tfzoo.training.intervals import set_intervals
 from tfzoo.training.last import Last
+from tfzoo.training.others import EndOthers
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "logger": [
@@ -147,7 +148,8 @@ class ExperimentCLI(LightningCLI):
             settings["logger"] = False
             # Measuring saves nothing, whatever the config of its run saved.
             callbacks = _listed(settings.get("callbacks"))
-            settings["callbacks"] = [c for c in callbacks if not isinstance(c, Checkpoint)]
+            kept = [c for c in callbacks if not isinstance(c, Checkpoint)]
+            settings["callbacks"] = [EndOthers(), *kept]
             return super().instantiate_trainer(enable_checkpointing=False, **kwargs)
         self.run = self._open_run()
         settings["default_root_dir"] = str(self.run.folder)
@@ -245,7 +247,7 @@ class ExperimentCLI(LightningCLI):
         last = [c for c in callbacks if isinstance(c, Last)] or [Last()]
         callbacks = [*(c for c in callbacks if not isinstance(c, Last)), *last]
         # First, so that they see the averaged weights before EMA puts the current ones back.
-        for kind in (Guard, Show, LearningRateMonitor):
+        for kind in (Guard, Show, LearningRateMonitor, EndOthers):
             if not any(isinstance(c, kind) for c in callbacks):
                 callbacks = [kind(), *callbacks]
         watched = self._get(self.config_init, "trainer")["enable_progress_bar"] is not False
