@@ -117,7 +117,7 @@ class PlannedExperiment(ExperimentCLI):
 
 
 def _each(devices: Any) -> int:
-    """How many devices of a node are meant by what a trainer is told: 4, "4", "0,2", [0, 2]; one where it is not said."""
+    """How many devices of a node a trainer is told of: by 4, "4", "0,2" or [0, 2]; one where it is not said."""
     if isinstance(devices, str) and "," in devices:
         devices = [device for device in devices.split(",") if device.strip()]
     each = len(devices) if isinstance(devices, list) else devices
