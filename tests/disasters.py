@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -75,6 +76,34 @@ class WorkerFails(Callback):
             return replace(split, dataset=_Failing(split.dataset, self.kind))
 
         data.batches = failing
+
+
+class ProcessesFail(Callback):
+    """Processes of a training fail when so many steps are done, and each leaves a file named by its number.
+
+    Args:
+        ranks: which of them fail.
+        step: optimiser steps that are done by then.
+        folder: where the files are.
+        saving: seconds that a checkpoint takes to be written.
+    """
+
+    def __init__(self, ranks: list[int], step: int, folder: str, saving: float = 0.0) -> None:
+        self.ranks, self.step, self.folder, self.saving = ranks, step, Path(folder), saving
+
+    def on_train_start(self, trainer: Trainer, *_: Any) -> None:
+        (self.folder / str(os.getpid())).touch()
+        usual = torch.save
+
+        def slow(*arguments: Any) -> None:
+            time.sleep(self.saving)
+            usual(*arguments)
+
+        torch.save = slow  # type: ignore[assignment]
+
+    def on_before_backward(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step and trainer.global_rank in self.ranks:
+            raise ValueError(f"something is wrong at step {self.step}")
 
 
 class _Failing(torch.utils.data.Dataset):

@@ -67,6 +67,7 @@ def test_gpt2_small_by_hand(plan: Any) -> None:
     )
     ddp = told["memory"][0]
     assert ddp["gradients"] == 4 * told["parameters"]
+    assert ddp["exchange"] == 0  # they are views into their buckets
     assert ddp["fits"] == "yes"
     assert told["validations"] == 50
 
@@ -91,6 +92,14 @@ def test_epochs_are_counted_where_the_data_is_read(experiment: Any, plan: Any) -
     epochs = ["--trainer.max_steps=-1", "--trainer.max_epochs=3", "--data.batch_size=1"]
     assert plan(config, *epochs, "--devices=2")["job"]["steps"] == 6  # 4 images
     assert plan(config, *epochs, "--suppose")["job"]["steps"] is None
+
+
+@pytest.mark.parametrize(
+    ("said", "devices"), [("2", 2), ("[0,3]", 2), ("0,1,5", 3), ("auto", 1), ("-1", 1)]
+)
+def test_devices_are_counted_as_a_trainer_counts_them(said, devices, experiment, plan) -> None:
+    told = plan(f"-c={experiment('Generation')}", f"--trainer.devices={said}")
+    assert told["job"]["devices"] == devices
 
 
 def test_averaged_weights_are_held_twice(plan: Any) -> None:
@@ -124,6 +133,16 @@ def test_a_person_can_read_it(experiment: Any, capsys: pytest.CaptureFixture[str
         ([WIKITEXT, "--device=h100"], "no device 'h100' is known; nearest are h100"),
         ([WIKITEXT, "--utilisation=40"], "--utilisation must be above 0 and at most 1, not 40.0"),
         ([WIKITEXT, "--device-flops=0"], "--device-flops must be above 0, not 0.0"),
+        ([WIKITEXT, "--trainer.devices=0"], "devices must be at least 1, not 0"),
+        ([WIKITEXT, "--batches_per_step=0"], "batches_per_step must be at least 1, not 0"),
+        (
+            [WIKITEXT, "--trainer.accumulate_grad_batches=0"],
+            "accumulate_grad_batches must be at least 1, not 0",
+        ),
+        (
+            [WIKITEXT, "--trainer.accumulate_grad_batches=4", "--batches_per_step=8"],
+            "batches_per_step and trainer.accumulate_grad_batches say the same",
+        ),
         ([WIKITEXT, "--model.backbone.heads=5"], "heads must divide dim"),
         (
             [WIKITEXT, "--trainer.max_step=3"],

@@ -58,6 +58,9 @@ def test_the_commit_and_whether_tracked_files_differ(tmp_path, monkeypatch):
         ['--trainer.logger={"class_path": "WandbLogger", "init_args": {"api_key": "hush"}}'],
         ["--trainer.logger", "{class_path: X, init_args: {token: hush, tags: [a]}}"],
         ["--data.path=https://me:hush@example.org/set"],
+        ["--data.path=https://example.org/set?a=b&token=hush"],
+        ["--x={accessToken: hush}"],
+        ["--x", '{"api_key": "a\\"hush"}'],
     ],
     ids=lambda given: given[0][:20],
 )
@@ -74,6 +77,7 @@ def test_what_is_no_secret_is_kept():
         "--data.tokenizer=bpe",
         "--data.batch_tokens",
         "64",
+        "--model.token_dropout=0.3",
         "--model.pooling=cls",
         '--trainer.callbacks=[{"class_path": "Last", "init_args": {"keep": 9}}]',
         "--data.path=runs/key/a.csv",

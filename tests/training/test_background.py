@@ -56,6 +56,16 @@ def test_what_is_saved_is_what_was_when_it_was_asked_for(held, tmp_path):
     assert read_checkpoint(tmp_path / "a.ckpt")["global_step"] == 2
 
 
+def test_tied_weights_are_written_once(tmp_path):
+    io, weight = BackgroundCheckpointIO(), torch.randn(100, 100)
+    state = {"a": weight, "tied": weight.detach(), "turned": weight.t(), "none": weight[:0]}
+    io.save_checkpoint({"state_dict": state}, tmp_path / "a.ckpt")
+    io.teardown()
+    found = read_checkpoint(tmp_path / "a.ckpt")["state_dict"]
+    assert all(torch.equal(found[name], state[name]) for name in state)
+    assert found["a"].data_ptr() == found["tied"].data_ptr()
+
+
 def test_at_most_two_copies_wait(held, tmp_path):
     io = BackgroundCheckpointIO()
 

@@ -182,6 +182,22 @@ def test_what_is_sharded_is_divided_by_the_devices() -> None:
     assert [row.exchange for row in alone] == [0, 0]
 
 
+def test_gradients_that_are_views_are_held_once() -> None:
+    """Both peaks are known: all gradients beside the buckets in the optimiser's step, or activations and buckets."""
+    task, batch = language()
+    once, again = (planned(task, batch, FULL, Job(2, views=v)).memory[0] for v in (False, True))
+    activations = planned(task, batch, FULL, Job()).memory[0].activations
+    assert (once.exchange, again.exchange) == (once.gradients, 0)
+    assert once.activations == activations
+    assert once.total - once.gradients <= again.total <= once.total
+    tokens = batch.tokens[:1, :8]
+    small = LanguageBatch(tokens, Layout.full(1, 8), tokens.clone())
+    once, again = (planned(task, small, FULL, Job(2, views=v)).memory[0] for v in (False, True))
+    assert again.total == once.total - once.gradients
+    # FSDP and a device alone know no such buckets.
+    assert planned(task, batch, FULL, Job(views=True)).memory == planned(task, batch, FULL, Job()).memory  # fmt: skip
+
+
 def test_time_follows_from_operations() -> None:
     task, batch = named("Generation")
     plan = planned(task, batch, FULL, Job(devices=4, accumulate=2, steps=10))

@@ -58,6 +58,7 @@ from tfzoo.training.cluster import as_job, check_tasks
 from tfzoo.training.guard import Guard
 from tfzoo.training.intervals import set_intervals
 from tfzoo.training.last import Last
+from tfzoo.training.others import EndOthers
 from tfzoo.training.stopping import Stop
 
 TRAINER_DEFAULTS: dict[str, Any] = {
@@ -163,7 +164,8 @@ class ExperimentCLI(LightningCLI):
             settings["logger"] = False
             # Measuring saves nothing, whatever the config of its run saved.
             callbacks = _listed(settings.get("callbacks"))
-            settings["callbacks"] = [c for c in callbacks if not isinstance(c, Checkpoint)]
+            kept = [c for c in callbacks if not isinstance(c, Checkpoint)]
+            settings["callbacks"] = [EndOthers(), *kept]
             trainer = super().instantiate_trainer(enable_checkpointing=False, **kwargs)
             check_tasks(trainer)
             return trainer
@@ -284,7 +286,7 @@ class ExperimentCLI(LightningCLI):
         last = [c for c in callbacks if isinstance(c, Last)] or [Last()]
         callbacks = [*(c for c in callbacks if not isinstance(c, Last)), *last]
         # First, so that they see the averaged weights before EMA puts the current ones back.
-        for kind in (Guard, Stop, Show, LearningRateMonitor):
+        for kind in (Guard, Stop, Show, LearningRateMonitor, EndOthers):
             if not any(isinstance(c, kind) for c in callbacks):
                 callbacks = [kind(), *callbacks]
         watched = self._get(self.config_init, "trainer")["enable_progress_bar"] is not False

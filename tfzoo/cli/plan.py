@@ -19,6 +19,7 @@ from tfzoo.data import TaskData
 from tfzoo.data.source import at_hand
 from tfzoo.data.supposing import Suppositions
 from tfzoo.training.devices import memory_size, peak_flops
+from tfzoo.training.intervals import check_said_once
 from tfzoo.training.planning import Job, planned
 from tfzoo.training.rehearsal import Precision
 
@@ -73,11 +74,18 @@ class PlannedExperiment(ExperimentCLI):
         """How the training is spread, by default as the config says."""
         settings = self.settings
         if devices is None:
-            said = settings["devices"]
-            each = len(said) if isinstance(said, list) else said
-            devices = int(each) * settings["num_nodes"] if str(each).isdecimal() else 1
-        accumulate = settings["accumulate_grad_batches"]
-        if (of_step := self._get(self.config, "batches_per_step")) is not None:
+            devices = _each(settings["devices"]) * settings["num_nodes"]
+        accumulate = settings["accumulate_grad_batches"] or 1
+        of_step = self._get(self.config, "batches_per_step")
+        for name, value in (
+            ("devices", devices),
+            ("accumulate_grad_batches", settings["accumulate_grad_batches"]),
+            ("batches_per_step", of_step),
+        ):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
+        if of_step is not None:
+            check_said_once(accumulate)
             accumulate = math.ceil(of_step / devices)
             if of_step % devices:
                 print(
@@ -89,7 +97,8 @@ class PlannedExperiment(ExperimentCLI):
         if (epochs := settings["max_epochs"]) and epochs > 0 and self.supposed is None:
             of_epoch = self._steps_of_epoch(devices * accumulate)
             steps = min(filter(None, (steps, of_epoch and epochs * of_epoch)), default=None)
-        return Job(devices, accumulate, sum(map(_averages, settings["callbacks"] or [])), steps)
+        averages = sum(map(_averages, settings["callbacks"] or []))
+        return Job(devices, accumulate, averages, steps, _gradients_are_views(settings["strategy"]))
 
     def _steps_of_epoch(self, batches: int) -> int | None:
         """None for a stream, which has no end that is known."""
@@ -105,6 +114,20 @@ class PlannedExperiment(ExperimentCLI):
         # As in `fit`: where batches of all devices make a step, all of them count.
         counted = job.devices if self._get(self.config, "batches_per_step") is not None else 1
         return max(1, job.steps * job.accumulate * counted // interval)
+
+
+def _each(devices: Any) -> int:
+    """How many devices of a node a trainer is told of: by 4, "4", "0,2" or [0, 2]; one where it is not said."""
+    if isinstance(devices, str) and "," in devices:
+        devices = [device for device in devices.split(",") if device.strip()]
+    each = len(devices) if isinstance(devices, list) else devices
+    return int(each) if str(each).isdecimal() else 1
+
+
+def _gradients_are_views(strategy: Any) -> bool:
+    """Whether a strategy, as the config has it, keeps gradients in the buckets in which they travel."""
+    said = None if isinstance(strategy, str) else strategy.get("init_args")
+    return bool(said and said.get("gradient_as_bucket_view"))
 
 
 def _averages(callback: Any) -> bool:

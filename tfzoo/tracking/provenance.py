@@ -35,7 +35,9 @@ PACKAGES = (
     "wandb",
 )
 """What a result may depend on beside Python and tfzoo."""
-SECRETS = {"key", "keys", "apikey", "token", "secret", "secrets", "password", "credentials"}
+SECRETS = {"secret", "secrets", "password", "passwd", "credentials"}
+KEYS = {"key", "keys", "apikey", "token", "pwd"}
+"""What names of secrets end in, as api_key and hf-token: a token_dropout is none."""
 HIDDEN = "***"
 
 
@@ -155,7 +157,9 @@ def without_secrets(command: Iterable[str]) -> list[str]:
     return kept
 
 
-_INSIDE = re.compile(r"""(["']?([\w.-]+)["']?\s*[:=]\s*)("[^"]*"|'[^']*'|[^\s,{}\[\]]+)""")
+_INSIDE = re.compile(
+    r"""(["']?([\w.-]+)["']?\s*[:=]\s*)("(?:[^"\\]|\\.)*"|'[^']*'|[^\s,{}\[\]?&]+)"""
+)
 _LOGIN = re.compile(r"(\w://)[^/@\s]+@")
 
 
@@ -164,7 +168,11 @@ def _hidden(found: re.Match[str]) -> str:
 
 
 def _is_secret(name: str) -> bool:
-    return bool(SECRETS & set(re.split(r"[\W_]+", name.lower())))
+    for part in re.sub("([a-z])([A-Z])", r"\1_\2", name).lower().split("."):
+        words = re.findall("[a-z0-9]+", part)
+        if SECRETS & set(words) or KEYS & set(words[-1:]):
+            return True
+    return False
 
 
 def repository(folder: Path) -> dict[str, Any] | None:

@@ -35,7 +35,7 @@ class BackgroundCheckpointIO(WholeCheckpointIO):
         self.check()
         self._room.acquire()
         try:
-            copy = apply_to_collection(checkpoint, torch.Tensor, on_host)
+            copy = on_host(checkpoint)
         except BaseException:
             self._room.release()
             raise
@@ -77,6 +77,14 @@ class BackgroundCheckpointIO(WholeCheckpointIO):
         self.check()
 
 
-def on_host(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy that nothing done to the tensor later can change."""
-    return tensor.detach().to("cpu", copy=True)
+def on_host(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """A copy that nothing done to its tensors later can change; weights that are tied stay one."""
+    copies: dict[Any, torch.Tensor] = {}
+
+    def copied(tensor: torch.Tensor) -> torch.Tensor:
+        place = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+        if not tensor.numel() or place not in copies:  # all empty ones lie nowhere
+            copies[place] = tensor.detach().to("cpu", copy=True)
+        return copies[place]
+
+    return apply_to_collection(checkpoint, torch.Tensor, copied)

@@ -12,11 +12,7 @@ def set_intervals(trainer: Trainer, batches_per_step: int | None) -> None:
     """
     interval, devices = trainer.val_check_interval, trainer.world_size
     if batches_per_step is not None:
-        if trainer.accumulate_grad_batches != 1:
-            raise ValueError(
-                "batches_per_step and trainer.accumulate_grad_batches say the same: leave one out, "
-                "or set it to null or 1"
-            )
+        check_said_once(trainer.accumulate_grad_batches)
         if batches_per_step < 1 or batches_per_step % devices:
             raise ValueError(
                 f"batches_per_step must be a multiple of the {devices} devices, not {batches_per_step}"
@@ -29,3 +25,12 @@ def set_intervals(trainer: Trainer, batches_per_step: int | None) -> None:
     if isinstance(interval, int) and batches > 0:
         interval = min(interval, batches)
     trainer.val_check_interval = interval
+
+
+def check_said_once(accumulate: int) -> None:
+    """Raises ValueError where batches_per_step is said beside a number of batches to accumulate."""
+    if accumulate != 1:
+        raise ValueError(
+            "batches_per_step and trainer.accumulate_grad_batches say the same: leave one out, "
+            "or set it to null or 1"
+        )

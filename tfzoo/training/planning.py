@@ -47,13 +47,15 @@ class Job:
     """How a training is spread.
 
     devices: that see batches of their own; accumulate: batches of each for one step; averages: copies of the weights
-    that are kept beside them, as by EMAWeightAveraging; steps: of the whole training, None where nobody knows.
+    that are kept beside them, as by EMAWeightAveraging; steps: of the whole training, None where nobody knows; views:
+    whether DDP keeps gradients in its buckets (gradient_as_bucket_view) rather than beside them.
     """
 
     devices: int = 1
     accumulate: int = 1
     averages: int = 0
     steps: int | None = None
+    views: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,16 +133,20 @@ def planned(task: Any, batch: Any, precision: Precision, job: Job, selected: flo
 def _replicated(
     task: nn.Module, once: Rehearsal, precision: Precision, job: Job, checkpointing: bool
 ) -> Memory:
-    """Every device holds all (Li et al. 2020), and the gradients once more in the buckets that travel."""
+    """Every device holds all (Li et al. 2020), and the gradients once more in the buckets that travel.
+
+    Where they are views into these, they are there all the time, and not once more.
+    """
     alone = job.devices == 1
+    views = job.views and not alone
     return Memory(
         strategy="one device" if alone else "DDP",
         checkpointing=checkpointing,
         weights=once.weights * (1 + job.averages),
         gradients=once.gradients,
         optimizer=once.optimizer,
-        exchange=0 if alone else once.gradients,
-        activations=once.activations,
+        exchange=0 if alone or views else once.gradients,
+        activations=max(once.sharded_activations, once.stepping) if views else once.activations,
     )
 
 
