@@ -117,7 +117,8 @@ def parse_job(text: str) -> list[Job]:
             reason = _exit(code)
         nodes = said.get("NodeList", "").replace("(null)", "") or said.get("NumNodes", "")
         comment = said.get("Comment", "").replace("(null)", "")
-        found.append(Job(id, state, said.get("RunTime", ""), nodes, comment, reason))
+        used = re.sub(r"^(00:)?0?", "", said.get("RunTime", ""), count=1)  # as squeue
+        found.append(Job(id, state, used, nodes, comment, reason))
     return found
 
 

@@ -102,8 +102,8 @@ def names(found: Sequence[Point], sweep: str) -> list[str]:
     short = endings(varying)
     given: dict[str, None] = {}
     for number, point in enumerate(found):
-        said = [f"{short[k]}={_written(point.values[k])}" for k in varying if k in point.values]
-        name = f"{sweep}-{_safe(','.join(said)) or number}"
+        said = [f"{short[k]}={_safe(_written(point.values[k]))}" for k in varying if k in point.values]
+        name = f"{sweep}-{','.join(said)}"
         if len(name) > LONGEST:
             digest = hashlib.sha256(name.encode()).hexdigest()[:8]
             name = f"{name[: LONGEST - 9]}-{digest}"

@@ -25,8 +25,8 @@ _LOWER = re.compile(r"loss|perplexity|bits|error|norm|seconds|memory", re.I)
 class Figures:
     """What metrics.csv says.
 
-    step: of the last row; last: of each metric the last value; best: of each validation or test metric the best
-    value and its step.
+    step: how many were done at the last row (rows are numbered by the step that they end, from 0); last: of each metric
+    the last value; best: of each validation or test metric the best value, and after how many steps.
     """
 
     step: int | None = None
@@ -47,7 +47,7 @@ class Figures:
         rows = lines[1:]
         last = _last(columns, rows)
         step = last.pop("step", None)
-        return cls(None if step is None else int(step), last, _best(columns, rows))
+        return cls(None if step is None else int(step) + 1, last, _best(columns, rows))
 
 
 def _last(columns: Sequence[str], rows: Sequence[bytes]) -> dict[str, float]:
@@ -78,7 +78,7 @@ def _best(columns: Sequence[str], rows: Sequence[bytes]) -> dict[str, tuple[floa
             if place < len(cells) and cells[place]:
                 name, value = columns[place], _number(cells[place])
                 if name not in best or better(name, value, best[name][0]):
-                    best[name] = (value, int(_number(cells[step])))
+                    best[name] = (value, int(_number(cells[step])) + 1)
     return best
 
 
