@@ -1,6 +1,5 @@
 """The newest checkpoints: saved by steps, minutes and validations, the last few kept."""
 
-
 import pytest
 from small_tasks import (
     loader,

@@ -31,6 +31,7 @@ import tfzoo
 import tfzoo.data
 import tfzoo.tasks
 import tfzoo.training
+from tfzoo import signals
 from tfzoo.cli.arguments import names_a_task, prepared
 from tfzoo.cli.begin import Begin
 from tfzoo.cli.parser import WholeKeys
@@ -38,6 +39,9 @@ from tfzoo.cli.quiet import quieten
 from tfzoo.cli.report import tell_end
 from tfzoo.data import TaskData
 from tfzoo.tasks import Task
+from tfzoo.tracking import provenance
+from tfzoo.tracking.job import is_first
+from tfzoo.tracking.lock import Lock
 from tfzoo.tracking.loggers import MetricsLogger, WandbLogger
 from tfzoo.tracking.runs import (
     Run,
@@ -50,9 +54,11 @@ from tfzoo.tracking.runs import (
 )
 from tfzoo.training.callbacks import Progress, Show
 from tfzoo.training.checkpoint import newest_sound, whole
+from tfzoo.training.cluster import as_job, check_tasks
 from tfzoo.training.guard import Guard
 from tfzoo.training.intervals import set_intervals
 from tfzoo.training.last import Last
+from tfzoo.training.stopping import Stop
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "logger": [
@@ -73,6 +79,7 @@ class ExperimentCLI(LightningCLI):
 
     run: Run | None = None
     is_new = False  # whether this command made the run's folder
+    lock: Lock | None = None  # on it
 
     def __init__(self, arguments: list[str]) -> None:
         quieten()
@@ -96,11 +103,19 @@ class ExperimentCLI(LightningCLI):
                 auto_configure_optimizers=False,
                 load_from_checkpoint_support=False,
             )
+            how = "finished"
+        except signals.Stopped:
+            how = "stopped"
+            raise
         except Exception as error:
+            how = "failed"
             self._tell_way_on(error)
             raise
+        except BaseException:
+            how = "interrupted"
+            raise
         finally:
-            self._leave()
+            self._leave(how)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
@@ -139,6 +154,7 @@ class ExperimentCLI(LightningCLI):
         """Opens the run's folder only now, when data and model have been built without complaint."""
         settings = self._get(self.config_init, "trainer")
         settings["plugins"] = whole(_listed(settings.get("plugins")))
+        as_job(settings)
         if self.subcommand != "fit":
             if self._get(self.config, "ckpt_path") is None:
                 raise ValueError(
@@ -148,12 +164,15 @@ class ExperimentCLI(LightningCLI):
             # Measuring saves nothing, whatever the config of its run saved.
             callbacks = _listed(settings.get("callbacks"))
             settings["callbacks"] = [c for c in callbacks if not isinstance(c, Checkpoint)]
-            return super().instantiate_trainer(enable_checkpointing=False, **kwargs)
+            trainer = super().instantiate_trainer(enable_checkpointing=False, **kwargs)
+            check_tasks(trainer)
+            return trainer
         self.run = self._open_run()
         settings["default_root_dir"] = str(self.run.folder)
         settings["logger"] = self._in_folder(settings["logger"], self.run)
         settings["callbacks"] = self._callbacks(_listed(settings.get("callbacks")), self.run)
         trainer = super().instantiate_trainer(**kwargs)
+        check_tasks(trainer)
         set_intervals(trainer, self._get(self.config, "batches_per_step"))
         averages = any(isinstance(c, WeightAveraging) for c in settings["callbacks"])
         if averages and isinstance(trainer.strategy, ModelParallelStrategy):
@@ -168,6 +187,7 @@ class ExperimentCLI(LightningCLI):
         resumed = run_holding(checkpoint)
         if resumed is not None:
             check_writable(resumed)
+            self._take(resumed)
             return resumed
         run = new_run(
             Path(self._get(self.config, "runs")),
@@ -175,25 +195,44 @@ class ExperimentCLI(LightningCLI):
             self._get(self.config, "run_id"),
         )
         self.is_new = not any(run.folder.iterdir())
-        if checkpoint == "last":
+        self._take(run)
+        named = self._get(self.config, "run_id") is not None
+        if provenance.goes_on(run, asked=checkpoint == "last", named=named):
             # A requeued job goes on where its run stands; the first one finds nothing there yet.
             newest = newest_sound(run)
             for config in (self.config, self.config_init):
                 config[self.subcommand]["ckpt_path"] = newest and str(newest)
         return run
 
+    def _take(self, run: Run) -> None:
+        if is_first():
+            lock = Lock(run)
+            lock.take()
+            self.lock = lock
+
+    def before_fit(self) -> None:
+        signals.be_patient()
+
     def _tell_way_on(self, error: Exception) -> None:
         """To what a training died of, a full disk say, it is added how to go on."""
-        callbacks = self.trainer.callbacks if hasattr(self, "trainer") else []  # type: ignore[attr-defined]
-        begun = any(isinstance(callback, Begin) and callback.began for callback in callbacks)
-        if self.run is not None and begun and (newest := newest_checkpoint(self.run)):
+        if self.run is not None and self._has_begun() and (newest := newest_checkpoint(self.run)):
             error.add_note(f"tfzoo resume {self.run.folder} goes on from {newest.name}")
 
     @rank_zero_only
-    def _leave(self) -> None:
-        """Removes the folder of a run that did not begin."""
-        if self.run is not None and self.is_new and not self.run.started():
+    def _leave(self, how: str) -> None:
+        """Notes how the training ended, and lets go of the run's folder; removes that of one that did not begin."""
+        if self.run is None:
+            return
+        if self._has_begun():
+            provenance.end(self.run, how, self.trainer.global_step)
+        if self.lock is not None:
+            self.lock.release()
+        if self.is_new and not self.run.started():
             rmtree(self.run.folder, ignore_errors=True)
+
+    def _has_begun(self) -> bool:
+        callbacks = self.trainer.callbacks if hasattr(self, "trainer") else []  # type: ignore[attr-defined]
+        return any(isinstance(callback, Begin) and callback.began for callback in callbacks)
 
     def _experiment(self) -> str:
         """The name of the first config file that names a task; of the task itself where none does."""
@@ -245,7 +284,7 @@ class ExperimentCLI(LightningCLI):
         last = [c for c in callbacks if isinstance(c, Last)] or [Last()]
         callbacks = [*(c for c in callbacks if not isinstance(c, Last)), *last]
         # First, so that they see the averaged weights before EMA puts the current ones back.
-        for kind in (Guard, Show, LearningRateMonitor):
+        for kind in (Guard, Stop, Show, LearningRateMonitor):
             if not any(isinstance(c, kind) for c in callbacks):
                 callbacks = [kind(), *callbacks]
         watched = self._get(self.config_init, "trainer")["enable_progress_bar"] is not False

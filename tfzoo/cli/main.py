@@ -5,18 +5,24 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import tfzoo
+from tfzoo import signals
 from tfzoo.cli.complaints import nearest
 from tfzoo.cli.mistakes import told_in_one_line
 
 
 class Command(NamedTuple):
-    """A command: what it does in one line, and where it lives as "module:function" of the arguments after its name."""
+    """A command: what it does in one line, and where it lives as "module:function" of the arguments after its name.
+
+    trains: whether it may be asked to make room, and be started again.
+    """
 
     summary: str
     target: str
+    trains: bool = False
 
     def load(self) -> Callable[[list[str]], object]:
         module, _, function = self.target.partition(":")
@@ -24,8 +30,12 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "fit": Command("train an experiment: tfzoo fit -c experiments/...", "tfzoo.cli.experiment:fit"),
-    "resume": Command("go on with a run from its newest checkpoint", "tfzoo.cli.experiment:resume"),
+    "fit": Command(
+        "train an experiment: tfzoo fit -c experiments/...", "tfzoo.cli.experiment:fit", trains=True
+    ),
+    "resume": Command(
+        "go on with a run from its newest checkpoint", "tfzoo.cli.experiment:resume", trains=True
+    ),
     "validate": Command(
         "measure a checkpoint on the validation split", "tfzoo.cli.experiment:validate"
     ),
@@ -74,7 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif name == "--version":
             print(f"tfzoo {tfzoo.__version__}")
         elif name in COMMANDS:
-            COMMANDS[name].load()(arguments[1:])
+            command = COMMANDS[name]
+            with signals.heeded() if command.trains else nullcontext():
+                command.load()(arguments[1:])
         else:
             raise ValueError(
                 f"no command {name!r}{nearest(name, COMMANDS)}; tfzoo --help lists them"

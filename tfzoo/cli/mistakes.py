@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tfzoo.cli.complaints import plain
+from tfzoo.signals import Stopped
 
 TRACEBACK = "TFZOO_TRACEBACK"
 """Environment variable: set to 1 to see where an error came from."""
@@ -33,6 +34,10 @@ def told_in_one_line() -> Iterator[Outcome]:
     try:
         yield outcome
         sys.stdout.flush()  # what cannot be written is told here, not by the interpreter's end
+    except Stopped as stopped:
+        if stopped.code:
+            print(f"tfzoo: {stopped.message}", file=sys.stderr)
+        outcome.code = int(stopped.code or 0)
     except KeyboardInterrupt:
         print("tfzoo: interrupted", file=sys.stderr)
         outcome.code = 130

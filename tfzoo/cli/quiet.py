@@ -21,6 +21,8 @@ _WARNINGS = (
     # Ours return every sample once, and evaluation is no sharding.
     ".*using a custom batch sampler.*",
     ".*WeightAveraging callback with a model that overrides.*",
+    # On a login node trainings are tried out without srun.
+    ".*`srun` command is available on your system but is not used.*",
     # A short training logs at its validations.
     ".*smaller than the logging interval.*",
 )

@@ -8,11 +8,14 @@ import platform
 import re
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from tfzoo.tracking.job import Job, is_batch
 from tfzoo.tracking.runs import Run, write_whole
 
 PACKAGES = (
@@ -49,6 +52,7 @@ def entry(command: Sequence[str], tfzoo: str, **circumstances: Any) -> dict[str,
         "git": repository(Path.cwd()),
         "versions": {"python": platform.python_version(), "tfzoo": tfzoo} | versions(PACKAGES),
         "machine": machine(),
+        "job": (job := Job.here()) and asdict(job),
         **circumstances,
     }
 
@@ -59,18 +63,63 @@ def append(run: Run, new: Mapping[str, Any]) -> list[str]:
     A file that somebody has damaged is set aside, and the list begins anew.
     """
     file = provenance_file(run)
-    try:
-        entries = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(entries, list) or not all(isinstance(one, dict) for one in entries):
-            raise ValueError("no list of entries")
-    except FileNotFoundError:
-        entries = []
-    except ValueError:
+    entries = _entries(run)
+    if not entries and file.exists():
         file.replace(file.with_name(f"{file.name}.damaged"))
-        entries = []
-    text = json.dumps([*entries, new], indent=2, ensure_ascii=False)
-    write_whole(file, f"{text}\n".encode())
+    _write(file, [*entries, new])
     return differences(entries[0], new) if entries else []
+
+
+def end(run: Run, how: str, step: int) -> None:
+    """Notes in the latest entry how that life ended, finished, stopped, interrupted or failed, and after which step."""
+    if entries := _entries(run):
+        now = datetime.now().astimezone().isoformat(timespec="seconds")
+        entries[-1]["ended"] = {"time": now, "how": how, "step": step}
+        with suppress(OSError):  # of a full disk the training's own error tells
+            _write(provenance_file(run), entries)
+
+
+def _entries(run: Run) -> list[dict[str, Any]]:
+    """None where there is no file, or a damaged one."""
+    try:
+        entries = json.loads(provenance_file(run).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return []
+    whole = isinstance(entries, list) and all(isinstance(one, dict) for one in entries)
+    return entries if whole else []
+
+
+def _write(file: Path, entries: Sequence[Mapping[str, Any]]) -> None:
+    text = json.dumps(entries, indent=2, ensure_ascii=False)
+    write_whole(file, f"{text}\n".encode())
+
+
+def goes_on(run: Run, asked: bool, named: bool) -> bool:
+    """Whether a training in this folder goes on with the run that lies there.
+
+    A job that SLURM starts again does so unasked. Raises ValueError where what lies there would be overwritten, or is
+    of another job that had the same number.
+
+    Args:
+        asked: whether it is told to go on with whatever is there.
+        named: whether the folder was named by the user, and not after the job.
+    """
+    here = Job.here() if is_batch() else None
+    entries = _entries(run)
+    before = entries[-1].get("job") if entries else None
+    again = here is not None and here.restarts > 0 and (not before or before.get("id") == here.id)
+    if again or not run.started():
+        return again or asked
+    if here is not None and not named:
+        raise ValueError(
+            f"{run.folder} is of an earlier job with the number of this one: name another folder with --run_id, or go "
+            f"on with it by tfzoo resume {run.folder}"
+        )
+    if not asked and any(run.checkpoints.glob("*.ckpt")):
+        raise ValueError(
+            f"{run.folder} holds a run already: go on with it by tfzoo resume {run.folder}, or choose another --run_id"
+        )
+    return asked
 
 
 def differences(first: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from tfzoo.tracking.job import Job, is_batch
+
 RUN_ID = "TFZOO_RUN_ID"
 """How the first process of a job tells the others, which it starts, the id it chose."""
 
@@ -233,11 +235,9 @@ def checked_name(what: str, name: str) -> str:
 def _id_of_job() -> str | None:
     """What all processes of this job call it; none where this is the first and chooses."""
     environ = os.environ
-    # As Lightning, take these two job names for a person, who may start run after run in one job.
-    if "SLURM_JOB_ID" in environ and environ.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
-        if "SLURM_ARRAY_TASK_ID" in environ:
-            return f"{environ['SLURM_ARRAY_JOB_ID']}_{environ['SLURM_ARRAY_TASK_ID']}"
-        return environ["SLURM_JOB_ID"]
+    # A person in an interactive job may start run after run there.
+    if is_batch() and (job := Job.here()) is not None:
+        return job.id
     elastic = environ.get("TORCHELASTIC_RUN_ID", "none")
     if elastic != "none":
         return checked_name("torchrun's --rdzv-id", elastic)

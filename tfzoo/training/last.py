@@ -52,6 +52,8 @@ class Last(Checkpoint):
         self.dirpath = Path(dirpath) if dirpath is not None else None
         self.every_n_steps, self.every_minutes, self.keep = every_n_steps, every_minutes, keep
         self.saved = time.monotonic()  # when the newest was
+        self.step = -1  # of the newest
+        self.wanted = False  # at the next step's end, whatever else is said
         self.waits = False  # for the gradients of the step that is being accumulated
         self.unnamed: list[Path] = []
         self.logged: list[Path] = []  # those of them whose step is
@@ -112,7 +114,7 @@ class Last(Checkpoint):
         )
 
     def _is_time(self, trainer: Trainer) -> bool:
-        if self._is_last_step(trainer):
+        if self.wanted or self._is_last_step(trainer):
             return True
         step = trainer.global_step
         if self.every_n_steps and step % self.every_n_steps == 0:
@@ -130,10 +132,19 @@ class Last(Checkpoint):
         if is_doubtful(trainer):
             return
         self.waits = False
+        self.step = trainer.global_step
         file = self.dirpath / f"step-{trainer.global_step:08d}.ckpt"
         trainer.save_checkpoint(file.with_name(DRAFT.format(file.name)), weights_only=False)
         self.unnamed.append(file)
         self.saved = time.monotonic()
+
+    def settle(self, trainer: Trainer) -> bool:
+        """Whether the step just logged is saved; if so, its checkpoint is on disk and has its name."""
+        if self.step != trainer.global_step:
+            return False
+        trainer.strategy.checkpoint_io.teardown()  # what is still being written is waited for
+        self._name(trainer)
+        return True
 
     def _name(self, trainer: Trainer) -> None:
         """Give what was saved its name, and let older ones go."""
