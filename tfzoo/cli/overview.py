@@ -217,7 +217,8 @@ def _print_runs(rows: Sequence[Row], sort: str | None) -> None:
         (sweep,) = sweeps
         table.title = f"{rows[0].run.experiment}, sweep {sweep}"
     _print(table)
-    lower = [m for m in metrics if lower_is_better(m)]
+    modes = {name: mode for row in rows for name, mode in row.modes.items()}
+    lower = [metric for metric in metrics if lower_is_better(metric, modes)]
     if lower:
         print(f"lower is better: {', '.join(lower)}")
 

@@ -24,8 +24,6 @@ from tfzoo.tracking.submitted import Submitted
 if TYPE_CHECKING:
     from tfzoo.cli.checked import CheckedExperiment
 
-MANY = 1000
-"""Points that are submitted without a question; SLURM's own bound for an array is 1001 by default."""
 _ASKED = {
     "nodes": "nodes (1)",
     "gpus": "GPUs of each node, one task each: 4, or a100:4",
@@ -139,8 +137,6 @@ def _new(options: argparse.Namespace, rest: list[str]) -> Launch:
     found = []
     if options.sweep or options.points:
         found = points(options.sweep, options.points, options.sample, options.sample_seed)
-        if len(found) > MANY:
-            raise ValueError(f"{len(found)} points are too many for a job: draw some, --sample N")
         for key in {key for point in found for key in point.values}:
             if key in ("runs", "run_id", "experiment", "ckpt_path", "config"):
                 raise ValueError(f"{key} cannot vary within a sweep")

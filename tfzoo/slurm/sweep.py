@@ -8,6 +8,7 @@ import json
 import math
 import random
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Any
 
 import yaml
 
+MOST = 1000
+"""Points of a sweep; SLURM's own bound for the tasks of an array is 1001 by default."""
 LONGEST = 160
 """Characters of the name of a run's folder; a file system takes 255 bytes."""
 _RANGE = re.compile(r"(log|uniform)\((.*)\)")
@@ -81,6 +84,9 @@ def points(
     axes, ranges = _axes(sweeps, file)
     if ranges and sample is None:
         raise ValueError(f"{next(iter(ranges))} is a range to draw from: say how often, --sample N")
+    size = _size(axes) if sample is None else sample
+    if size > MOST:
+        raise ValueError(f"{size:,} points are too many for a job: draw up to {MOST:,}, --sample N")
     if sample is None:
         settings = [_merged(axes, place) for place in range(_size(axes))]
     else:
@@ -102,7 +108,9 @@ def names(found: Sequence[Point], sweep: str) -> list[str]:
     short = endings(varying)
     given: dict[str, None] = {}
     for number, point in enumerate(found):
-        said = [f"{short[k]}={_safe(_written(point.values[k]))}" for k in varying if k in point.values]
+        said = [
+            f"{short[k]}={_safe(_written(point.values[k]))}" for k in varying if k in point.values
+        ]
         name = f"{sweep}-{','.join(said)}"
         if len(name) > LONGEST:
             digest = hashlib.sha256(name.encode()).hexdigest()[:8]
@@ -264,7 +272,7 @@ def _drawn(
         raise ValueError(f"--sample {count} asks for more points than the {size} that there are")
     places: list[int] = []
     while len(places) < count:
-        places += chance.sample(range(size), min(size, count - len(places)))
+        places += _different(size, min(size, count - len(places)), chance)
     seen: set[str] = set()
     for place in places:
         point = _merged(axes, place)
@@ -274,6 +282,16 @@ def _drawn(
                 break
         seen.add(mark)
         yield point | drawn
+
+
+def _different(size: int, count: int, chance: random.Random) -> list[int]:
+    """So many numbers below `size`, none twice, in random order."""
+    if size <= sys.maxsize:
+        return chance.sample(range(size), count)
+    drawn: dict[int, None] = {}
+    while len(drawn) < count:
+        drawn[chance.randrange(size)] = None
+    return list(drawn)
 
 
 def _written(value: Any) -> str:

@@ -34,8 +34,11 @@ class Figures:
     best: dict[str, tuple[float, int]] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, path: Path) -> Figures:
-        """Those of a file; none where there is no file, and without a last line that was cut short."""
+    def read(cls, path: Path, modes: Mapping[str, str] | None = None) -> Figures:
+        """Those of a file; none where there is no file, and without a last line that was cut short.
+
+        modes: of metrics, "min" or "max"; others are taken for what their names say.
+        """
         try:
             content = path.read_bytes()
         except OSError:
@@ -47,7 +50,7 @@ class Figures:
         rows = lines[1:]
         last = _last(columns, rows)
         step = last.pop("step", None)
-        return cls(None if step is None else int(step) + 1, last, _best(columns, rows))
+        return cls(None if step is None else int(step) + 1, last, _best(columns, rows, modes or {}))
 
 
 def _last(columns: Sequence[str], rows: Sequence[bytes]) -> dict[str, float]:
@@ -61,7 +64,9 @@ def _last(columns: Sequence[str], rows: Sequence[bytes]) -> dict[str, float]:
     return {column: found[column] for column in columns if column in found}
 
 
-def _best(columns: Sequence[str], rows: Sequence[bytes]) -> dict[str, tuple[float, int]]:
+def _best(
+    columns: Sequence[str], rows: Sequence[bytes], modes: Mapping[str, str]
+) -> dict[str, tuple[float, int]]:
     measured = [i for i, c in enumerate(columns) if c.startswith(("val/", "test/"))]
     if not measured:
         return {}
@@ -69,6 +74,7 @@ def _best(columns: Sequence[str], rows: Sequence[bytes]) -> dict[str, tuple[floa
     width = len(columns)
     blank = b"," * (width - measured[0]) if measured == list(range(measured[0], width)) else None
     step = columns.index("step")
+    lower = {columns[i]: lower_is_better(columns[i], modes) for i in measured}
     best: dict[str, tuple[float, int]] = {}
     for row in rows:
         if blank is not None and row.endswith(blank):
@@ -77,7 +83,7 @@ def _best(columns: Sequence[str], rows: Sequence[bytes]) -> dict[str, tuple[floa
         for place in measured:
             if place < len(cells) and cells[place]:
                 name, value = columns[place], _number(cells[place])
-                if name not in best or better(name, value, best[name][0]):
+                if name not in best or _better(value, best[name][0], lower[name]):
                     best[name] = (value, int(_number(cells[step])) + 1)
     return best
 
@@ -89,14 +95,16 @@ def _number(cell: bytes) -> float:
         return math.nan
 
 
-def lower_is_better(metric: str) -> bool:
-    return bool(_LOWER.search(metric))
+def lower_is_better(metric: str, modes: Mapping[str, str] | None = None) -> bool:
+    """By what is said of it, "min" or "max", else by its name."""
+    said = (modes or {}).get(metric)
+    return said == "min" if said else bool(_LOWER.search(metric))
 
 
-def better(metric: str, value: float, than: float) -> bool:
+def _better(value: float, than: float, lower: bool) -> bool:
     if math.isnan(than) or math.isnan(value):
         return math.isnan(than) and not math.isnan(value)
-    return value < than if lower_is_better(metric) else value > than
+    return value < than if lower else value > than
 
 
 class Row:
@@ -113,7 +121,15 @@ class Row:
 
     @cached_property
     def figures(self) -> Figures:
-        return Figures.read(self.run.metrics_file)
+        return Figures.read(self.run.metrics_file, self.modes)
+
+    @cached_property
+    def modes(self) -> dict[str, str]:
+        """Of the metric that its best checkpoint is kept by: min or max."""
+        entries = self.circumstances.entries
+        best = entries[-1].get("best") if entries else None
+        told = best if isinstance(best, dict) else {}
+        return {str(told["metric"]): str(told.get("mode"))} if "metric" in told else {}
 
     @cached_property
     def max_steps(self) -> int | None:
@@ -138,9 +154,7 @@ class Row:
     def main(self) -> str | None:
         """The validation metric that it is judged by."""
         best = self.figures.best
-        said = [entry.get("best") for entry in self.circumstances.entries[-1:]]
-        names = [one["metric"] for one in said if isinstance(one, dict) and "metric" in one]
-        return next((name for name in (*names, *FIRST, *best) if name in best), None)
+        return next((name for name in (*self.modes, *FIRST, *best) if name in best), None)
 
     @property
     def time(self) -> float:
@@ -191,7 +205,7 @@ def ranked(rows: Iterable[Row], metric: str) -> list[Row]:
 
     def key(row: Row) -> tuple[bool, float]:
         value, _ = row.figures.best.get(metric, (row.figures.last.get(metric, math.nan), 0))
-        return math.isnan(value), value if lower_is_better(metric) else -value
+        return math.isnan(value), value if lower_is_better(metric, row.modes) else -value
 
     return sorted(rows, key=key)
 
