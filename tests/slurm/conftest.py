@@ -20,6 +20,9 @@ CONTROL = Path(__file__).with_name("cluster.sh")
 REQUIRED = "TFZOO_REQUIRE_SLURM"
 """Environment variable: where it is 1, as in .ci/run, a cluster that cannot be had is a failure."""
 
+PORT = "TFZOO_SLURM_PORT"
+"""Environment variable: the first of ten ports for each cluster, where two test at once on a machine."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
@@ -104,7 +107,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterato
     number = int(re.sub(r"\D", "", worker_id) or 0)
     place = {
         "SLURM_LOCAL_DIR": str(folder),
-        "SLURM_LOCAL_PORT": str(26817 + 10 * number),
+        "SLURM_LOCAL_PORT": str(int(os.environ.get(PORT) or 26817) + 10 * number),
         "SLURM_LOCAL_GPUS": "2",
         "SLURM_LOCAL_CPUS": "8",
     }

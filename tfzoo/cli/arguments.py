@@ -1,7 +1,9 @@
-"""Two kindnesses before LightningCLI reads its arguments: --data PATH, and the config of a checkpoint's own run."""
+"""What comes before LightningCLI reads its arguments: --data PATH, --points FILE, the config of a checkpoint's run."""
 
 from __future__ import annotations
 
+import json
+import os
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,10 +17,13 @@ from tfzoo.tracking.runs import run_holding
 def prepared(arguments: list[str]) -> list[str]:
     """The arguments as LightningCLI understands them.
 
-    `--data PATH`, with the path of a data set or the name of an embedded one, is `--data.path PATH`. And `test`,
-    `validate` and `predict` of a checkpoint need no `-c`: its run's own config is taken.
+    `--points FILE` of `fit` is a line of the file, that of this task of a job array, or `FILE:3`: the flags of a point
+    of a sweep, and the id of its run. `--data PATH`, with the path of a data set or the name of an embedded one, is
+    `--data.path PATH`. And `test`, `validate` and `predict` of a checkpoint need no `-c`: its run's own is taken.
     """
     subcommand, *rest = arguments
+    if subcommand == "fit":
+        rest = _of_point(rest)
     rest = _data_paths(rest)
     options = {argument.partition("=")[0] for argument in rest}
     checkpoint = _value(rest, "--ckpt_path")
@@ -48,6 +53,29 @@ def prepared(arguments: list[str]) -> list[str]:
                 f"{subcommand} needs --ckpt_path of a run, whose config is then taken, or a config of its own with -c"
             )
     return [subcommand, *rest]
+
+
+def _of_point(arguments: list[str]) -> list[str]:
+    """With the flags of a point, which beat those before, in place of --points."""
+    said = _value(arguments, "--points")
+    if said is None:
+        return arguments
+    place = next(i for i, a in enumerate(arguments) if a.partition("=")[0] == "--points")
+    others = arguments[:place] + arguments[place + (1 if "=" in arguments[place] else 2) :]
+    file, _, number = said.rpartition(":") if not Path(said).exists() else (said, "", "")
+    number = number or os.environ.get("SLURM_ARRAY_TASK_ID", "")
+    if not number.isdecimal():
+        raise ValueError(
+            f"--points {said} is for a job array, which says the number of the point: say it as {said}:0"
+        )
+    try:
+        lines = Path(file).read_text(encoding="utf-8").splitlines()
+        point = json.loads(lines[int(number)])
+        return [*others, *map(str, point["flags"]), "--run_id", str(point["run_id"])]
+    except IndexError:
+        raise ValueError(f"{file} has no point {number}, only {len(lines)} lines") from None
+    except (ValueError, TypeError, KeyError):
+        raise ValueError(f"line {number} of {file} is no point of a sweep") from None
 
 
 def _data_paths(arguments: list[str]) -> list[str]:

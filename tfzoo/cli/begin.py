@@ -54,6 +54,7 @@ class Begin(SaveConfigCallback):
             if trainer.ckpt_path is not None
             else None,
             data=trainer.datamodule.fingerprint(),
+            best=dict(zip(("metric", "mode"), pl_module.best, strict=True)),
             **circumstances(trainer, pl_module.seed),
         )
         tell_changed(provenance.append(Run(Path(trainer.default_root_dir)), new))

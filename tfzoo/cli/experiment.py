@@ -241,7 +241,7 @@ class ExperimentCLI(LightningCLI):
         for file in self._get(self.config, "config") or []:
             if file is not None and names_a_task(str(file)):
                 return Path(str(file)).stem
-        return type(self.model).__name__.lower()
+        return self._get(self.config, "model")["class_path"].rpartition(".")[2].lower()
 
     def _in_folder(self, loggers: Any, run: Run) -> Any:
         """Our loggers again, this time in the run's folder, which was not known when the config was read."""

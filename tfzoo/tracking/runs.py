@@ -67,13 +67,13 @@ def new_run(root: Path, experiment: str, id: str | None = None) -> Run:
     Raises ValueError where a name cannot be a folder's or the processes of a job cannot agree,
     OSError where the folder cannot be made or written.
     """
-    given = _name("run id", id) if id is not None else _id_of_job()
-    folder = Path(root).absolute() / _name("experiment", experiment)
+    given = checked_name("run id", id) if id is not None else _id_of_job()
+    folder = Path(root).absolute() / checked_name("experiment", experiment)
     try:
         if given is not None:
             (folder / given).mkdir(parents=True, exist_ok=True)
         while given is None:
-            fresh = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+            fresh = fresh_id()
             folder.mkdir(parents=True, exist_ok=True)
             try:
                 (folder / fresh).mkdir()  # whoever makes the folder owns it
@@ -94,6 +94,11 @@ def new_run(root: Path, experiment: str, id: str | None = None) -> Run:
         raise
     os.environ[RUN_ID] = run.id
     return run
+
+
+def fresh_id() -> str:
+    """The time, and a random ending: no other run's name, even of this second."""
+    return f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
 def check_writable(run: Run) -> None:
@@ -217,7 +222,8 @@ def sweep(folder: Path) -> None:
             draft.unlink(missing_ok=True)
 
 
-def _name(what: str, name: str) -> str:
+def checked_name(what: str, name: str) -> str:
+    """The name, where it can be a folder's; raises ValueError else."""
     if not re.fullmatch(r"\w[\w.+=,@-]*", name):
         raise ValueError(
             f"{what} {name!r} must be a folder's name: a letter or digit, "
@@ -234,7 +240,7 @@ def _id_of_job() -> str | None:
         return job.id
     elastic = environ.get("TORCHELASTIC_RUN_ID", "none")
     if elastic != "none":
-        return _name("torchrun's --rdzv-id", elastic)
+        return checked_name("torchrun's --rdzv-id", elastic)
     ranks = [
         int(environ.get(key) or 0) for key in ("RANK", "NODE_RANK", "LOCAL_RANK", "SLURM_PROCID")
     ]
