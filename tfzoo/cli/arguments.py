@@ -26,7 +26,7 @@ def prepared(arguments: list[str]) -> list[str]:
         rest = _of_point(rest)
     rest = _data_paths(rest)
     options = {argument.partition("=")[0] for argument in rest}
-    checkpoint = _value(rest, "--ckpt_path")
+    checkpoint = value_of(rest, "--ckpt_path")
     if checkpoint and checkpoint not in ("last", "best") and not Path(checkpoint).exists():
         raise FileNotFoundError(f"no checkpoint at {checkpoint}")
     if subcommand == "fit" and not options & {
@@ -57,7 +57,7 @@ def prepared(arguments: list[str]) -> list[str]:
 
 def _of_point(arguments: list[str]) -> list[str]:
     """With the flags of a point, which beat those before, in place of --points."""
-    said = _value(arguments, "--points")
+    said = value_of(arguments, "--points")
     if said is None:
         return arguments
     place = next(i for i, a in enumerate(arguments) if a.partition("=")[0] == "--points")
@@ -114,7 +114,7 @@ def names_a_task(file: str | Path) -> bool:
     return isinstance(config, dict) and "model" in config
 
 
-def _value(arguments: list[str], option: str) -> str | None:
+def value_of(arguments: list[str], option: str) -> str | None:
     for position, argument in enumerate(arguments):
         if argument.startswith(f"{option}="):
             return argument.removeprefix(f"{option}=")

@@ -32,7 +32,7 @@ import tfzoo.data
 import tfzoo.tasks
 import tfzoo.training
 from tfzoo import signals
-from tfzoo.cli.arguments import names_a_task, prepared
+from tfzoo.cli.arguments import names_a_task, prepared, value_of
 from tfzoo.cli.begin import Begin
 from tfzoo.cli.parser import WholeKeys
 from tfzoo.cli.quiet import quieten
@@ -40,7 +40,7 @@ from tfzoo.cli.report import tell_end
 from tfzoo.data import TaskData
 from tfzoo.tasks import Task
 from tfzoo.tracking import provenance
-from tfzoo.tracking.job import is_first
+from tfzoo.tracking.job import is_batch, is_first
 from tfzoo.tracking.lock import Lock
 from tfzoo.tracking.loggers import MetricsLogger, WandbLogger
 from tfzoo.tracking.runs import (
@@ -56,7 +56,7 @@ from tfzoo.training.callbacks import Progress, Show
 from tfzoo.training.checkpoint import newest_sound, whole
 from tfzoo.training.cluster import as_job, check_tasks
 from tfzoo.training.guard import Guard
-from tfzoo.training.intervals import set_intervals
+from tfzoo.training.intervals import check_counts, set_intervals
 from tfzoo.training.last import Last
 from tfzoo.training.others import EndOthers
 from tfzoo.training.stopping import Stop
@@ -155,6 +155,7 @@ class ExperimentCLI(LightningCLI):
         """Opens the run's folder only now, when data and model have been built without complaint."""
         settings = self._get(self.config_init, "trainer")
         settings["plugins"] = whole(_listed(settings.get("plugins")))
+        check_counts(settings)
         as_job(settings)
         if self.subcommand != "fit":
             if self._get(self.config, "ckpt_path") is None:
@@ -199,6 +200,10 @@ class ExperimentCLI(LightningCLI):
         self.is_new = not any(run.folder.iterdir())
         self._take(run)
         named = self._get(self.config, "run_id") is not None
+        if checkpoint == "last" and not named and self.is_new and not is_batch():
+            raise ValueError(
+                "--ckpt_path last goes on with a run that is named by --run_id; tfzoo resume takes its folder"
+            )
         if provenance.goes_on(run, asked=checkpoint == "last", named=named):
             # A requeued job goes on where its run stands; the first one finds nothing there yet.
             newest = newest_sound(run)
@@ -345,12 +350,20 @@ def fit(arguments: list[str]) -> None:
 
 def resume(arguments: list[str]) -> None:
     """`tfzoo resume RUN [--key value ...]`: goes on from the newest whole checkpoint of a run's folder."""
+    if arguments[:1] in (["--help"], ["-h"]):
+        print("usage: tfzoo resume runs/EXPERIMENT/ID [what tfzoo fit takes]\n")
+        fit(["--help"])
     if not arguments or arguments[0].startswith("-"):
         raise ValueError(
             "resume needs the folder of a run: tfzoo resume runs/EXPERIMENT/ID [--key value ...]"
         )
     run = run_of(Path(arguments[0]))
-    newest = newest_sound(run)
+    said = value_of(arguments, "--ckpt_path")
+    if said is not None and run_holding(said) != run:
+        raise ValueError(
+            f"--ckpt_path {said} is no checkpoint of {run.folder}: without it resume takes the newest one there"
+        )
+    newest = said or newest_sound(run)
     if newest is None:
         raise ValueError(
             f"{run.folder} holds no whole checkpoint to go on from: begin anew with tfzoo fit -c "

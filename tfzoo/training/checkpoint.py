@@ -109,7 +109,11 @@ def newest_sound(run: Run) -> Path | None:
     Says which are passed over. Raises ValueError naming the newest where all are damaged.
     """
     passed: list[ValueError] = []
-    for path in newest_first(run):
+    order = newest_first(run)
+    for path in run.checkpoints.glob("step-*.ckpt"):
+        if path not in order:
+            rank_zero_info(f"{path} is cut short; passed over")
+    for path in order:
         try:
             if not path.is_dir():  # a sharded one is read by its processes together
                 WholeCheckpointIO().load_checkpoint(path, "cpu")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from lightning import Trainer
 
 
@@ -25,6 +28,18 @@ def set_intervals(trainer: Trainer, batches_per_step: int | None) -> None:
     if isinstance(interval, int) and batches > 0:
         interval = min(interval, batches)
     trainer.val_check_interval = interval
+
+
+def check_counts(settings: Mapping[str, Any]) -> None:
+    """Raises ValueError for settings of a trainer that count, and are no counts: Lightning divides by them."""
+    least = {"accumulate_grad_batches": 1, "log_every_n_steps": 1, "gradient_clip_val": 0}
+    for name, bound in least.items():
+        value = settings.get(name)
+        if value is not None and value < bound:
+            raise ValueError(f"trainer.{name} must be at least {bound}, not {value}")
+    interval = settings.get("val_check_interval")
+    if isinstance(interval, int | float) and interval <= 0:
+        raise ValueError(f"trainer.val_check_interval must be above 0, not {interval}")
 
 
 def check_said_once(accumulate: int) -> None:

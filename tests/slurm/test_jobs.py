@@ -1,0 +1,202 @@
+"""Jobs of the project's own batch script on a real SLURM: they compute what one process does, whatever befalls them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from throwaway import SCRIPT, Cluster
+
+STEPS = 240
+SETTINGS = [
+    *("--batches_per_step=4", "--data.batch_size=2", "--data.workers=1"),
+    *(f"--trainer.max_steps={STEPS}", "--trainer.val_check_interval=600"),
+    *("--trainer.log_every_n_steps=1", "--model.backbone.dropout=0"),
+    '--trainer.logger=[{"class_path":"MetricsLogger"},{"class_path":"WandbLogger"}]',
+]
+SHAPES = {"1": (1, 1), "1x2": (1, 2), "2x2": (2, 2)}
+"""Nodes, and tasks of each."""
+
+
+class Place:
+    """A folder of runs, and the jobs that write there."""
+
+    def __init__(self, cluster: Cluster, folder: Path, config: Path) -> None:
+        self.cluster, self.folder, self.config = cluster, folder, config
+        folder.mkdir()
+
+    def submit(self, name: str, shape: str, *more: str, options: tuple[str, ...] = ()) -> str:
+        nodes, tasks = SHAPES[shape]
+        return self.cluster.call(
+            *("sbatch", "--parsable", f"--nodes={nodes}", f"--ntasks-per-node={tasks}", *options),
+            *(f"--output={name}.out", SCRIPT, "-c", self.config, *SETTINGS),
+            *(f"--experiment={name}", *more),
+            cwd=self.folder,
+        )
+
+    def run(self, name: str) -> Path:
+        """The only run of a name."""
+        (run,) = (one for one in (self.folder / "runs" / name).iterdir())
+        return run
+
+    def losses(self, name: str) -> dict[int, float]:
+        with (self.run(name) / "metrics.csv").open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row.get("train/loss")]
+        return {int(row["step"]): float(row["train/loss"]) for row in rows}
+
+    def lives(self, name: str) -> list[dict]:
+        return json.loads((self.run(name) / "provenance.json").read_text())
+
+    def trains(self, name: str, steps: int = 5) -> None:
+        """Waits until a job has taken some steps."""
+
+        def taken() -> bool:
+            try:
+                return len(self.losses(name)) >= steps
+            except (OSError, ValueError):
+                return False
+
+        self.cluster.wait(f"{name} to train", taken, 240)
+
+    def said(self, name: str) -> str:
+        return (self.folder / f"{name}.out").read_text()
+
+
+@pytest.fixture(scope="module")
+def place(
+    cluster: Cluster, experiment: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Place:
+    return Place(cluster, tmp_path_factory.mktemp("jobs") / "here", experiment("Generation"))
+
+
+@pytest.fixture(scope="module")
+def whole(place: Place) -> Place:
+    """Each shape trained without a disturbance."""
+    jobs = [place.submit(f"whole-{shape}", shape) for shape in SHAPES]
+    for shape, job in zip(SHAPES, jobs, strict=True):
+        assert place.cluster.ended(job, 400)["JobState"] == "COMPLETED", place.said(
+            f"whole-{shape}"
+        )
+    return place
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_tasks_share_one_training(shape, whole):
+    nodes, tasks = SHAPES[shape]
+    (life,) = whole.lives(f"whole-{shape}")
+    devices = life["devices"]
+    assert (devices["nodes"], devices["on_each_node"]) == (nodes, tasks)
+    assert devices["world_size"] == nodes * tasks
+    assert life["ended"]["how"] == "finished"
+    one, many = whole.losses("whole-1"), whole.losses(f"whole-{shape}")
+    assert len(many) == STEPS
+    assert many == pytest.approx(one, rel=1e-5, abs=1e-5)
+
+
+def assert_goes_on(place: Place, name: str, shape: str, restarts: int, how: str) -> None:
+    """One run folder and one W&B run, from the saved step on, with the losses of a run never interrupted."""
+    lives = place.lives(name)
+    assert [life["job"]["restarts"] for life in lives] == list(range(restarts + 1))
+    for before, after in pairwise(lives):
+        assert before["ended"]["how"] == how
+        assert before["ended"]["step"] == after["resumed"]["step"] > 0
+    assert lives[-1]["ended"] == {**lives[-1]["ended"], "how": "finished", "step": STEPS}
+    assert place.losses(name) == place.losses(f"whole-{shape}")
+    parts = [one.name.split("-", 3)[3] for one in (place.run(name) / "wandb").glob("offline-run-*")]
+    assert parts == [f"{name}-{place.run(name).name}"] * (restarts + 1)
+
+
+@pytest.mark.parametrize("shape", ["1", "2x2"])
+def test_a_signal_requeues(shape, whole):
+    name = f"requeued-{shape}"
+    job = whole.submit(name, shape)
+    whole.trains(name)
+    whole.cluster.call("scancel", "--signal=USR2", job)
+    ended = whole.cluster.ended(job, 300)
+    assert (ended["JobState"], ended["Restarts"]) == ("COMPLETED", "1"), whole.said(name)
+    assert_goes_on(whole, name, shape, 1, "stopped")
+
+
+def test_a_more_urgent_job_takes_the_place(whole):
+    job = whole.submit("preempted", "1")
+    whole.trains("preempted")
+    urgent = whole.cluster.call(
+        *("sbatch", "--parsable", "--partition=urgent", "--nodes=2", "--exclusive"),
+        *("--output=/dev/null", "--wrap=sleep 1"),
+        cwd=whole.folder,
+    )
+    ended = whole.cluster.ended(job, 300)
+    assert (ended["JobState"], ended["Restarts"]) == ("COMPLETED", "1"), whole.said("preempted")
+    assert whole.cluster.ended(urgent)["JobState"] == "COMPLETED"
+    assert_goes_on(whole, "preempted", "1", 1, "stopped")
+
+
+def test_a_time_limit(whole):
+    limits = ("--time=2", "--signal=SIGUSR2@100")  # SLURM looks twice a minute
+    job = whole.submit("limited", "1", "--trainer.max_steps=1000000", options=limits)
+    whole.cluster.wait("the limit", lambda: whole.cluster.job(job)["Restarts"] == "1", 180)
+    whole.cluster.wait("its second life", lambda: len(whole.lives("limited")) == 2, 120)
+    whole.cluster.call("scancel", job)
+    first, second = whole.lives("limited")
+    assert first["ended"]["step"] == second["resumed"]["step"] > 0
+
+
+def resubmitted(place: Place, name: str, shape: str) -> None:
+    job = place.submit(name, shape, f"--run_id={place.run(name).name}")
+    assert place.cluster.ended(job, 300)["JobState"] == "COMPLETED", place.said(name)
+    assert place.losses(name) == place.losses(f"whole-{shape}")
+
+
+def test_a_cancelled_job_has_saved_and_goes_on_when_submitted_again(whole):
+    job = whole.submit("cancelled", "1")
+    whole.trains("cancelled")
+    whole.cluster.call("scancel", job)
+    whole.cluster.ended(job)
+    (life,) = whole.lives("cancelled")
+    assert life["ended"]["how"] == "stopped"
+    step = life["ended"]["step"]
+    assert (whole.run("cancelled") / f"checkpoints/step-{step:08d}.ckpt").exists()
+    assert not (whole.run("cancelled") / "running.json").exists()
+    resubmitted(whole, "cancelled", "1")
+    assert whole.lives("cancelled")[1]["resumed"]["step"] == step
+
+
+def test_one_rank_is_killed(whole):
+    every = json.dumps([{"class_path": "Last", "init_args": {"every_n_steps": 2}}])
+    job = whole.submit("killed", "1x2", f"--trainer.callbacks={every}")
+    whole.trains("killed")
+    holder = json.loads((whole.run("killed") / "running.json").read_text())
+    assert holder["job"] == job
+    os.kill(holder["pid"], signal.SIGKILL)
+    ended = whole.cluster.ended(job, 90)
+    assert ended["JobState"] == "FAILED", whole.said("killed")
+    resubmitted(whole, "killed", "1x2")
+
+
+def test_two_trainings_under_one_job_are_refused(whole):
+    job = whole.submit("refused", "1x2", "--trainer.devices=1", "--batches_per_step=1")
+    assert whole.cluster.ended(job)["JobState"] == "FAILED"
+    assert "SLURM started 2 tasks on 1 nodes, but the trainer is for 1 devices" in whole.said(
+        "refused"
+    )
+    assert not (whole.folder / "runs/refused").exists() or not any(
+        (whole.folder / "runs/refused").iterdir()
+    )
+
+
+def test_a_run_folder_in_use_is_refused(whole):
+    job = whole.submit("used", "1", "--trainer.max_steps=1000000")
+    whole.trains("used")
+    other: subprocess.CompletedProcess[str] = whole.cluster.tried(
+        whole.cluster.env["TFZOO"], "resume", whole.run("used"), cwd=whole.folder
+    )
+    whole.cluster.call("scancel", job)
+    assert other.returncode == 2
+    assert f"is in use by job {job} on" in other.stderr
