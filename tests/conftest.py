@@ -25,6 +25,14 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 """Of each task, what the model and what the data are told beside the usual."""
 
 
+HEAVY = ("test_devices.py", "test_resume.py", "test_jobs.py", "test_thrown.py")
+"""The files that take longest: begun first, no process is left alone with one of them in the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: HEAVY.index(item.path.name) if item.path.name in HEAVY else 99)
+
+
 @pytest.fixture(scope="session")
 def experiment(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The file of a small experiment of a task, with its set beside it: `experiment("Translation")`."""

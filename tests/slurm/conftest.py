@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,12 +42,14 @@ def _missing() -> str | None:
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Cluster]:
+def cluster(worker_id: str) -> Iterator[Cluster]:
     if (reason := _missing()) is not None:
         if os.environ.get(REQUIRED) == "1":
             pytest.fail(reason)
         pytest.skip(reason)
-    folder = tmp_path_factory.mktemp("slurm")
+    # munge wants every folder above its socket open to all, which those of pytest are not.
+    folder = Path(tempfile.mkdtemp(prefix="tfzoo-slurm-"))
+    folder.chmod(0o755)
     number = int(re.sub(r"\D", "", worker_id) or 0)
     place = {
         "SLURM_LOCAL_DIR": str(folder / "slurm"),
@@ -78,3 +81,4 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterato
         yield Cluster(env)
     finally:
         control("stop")
+        shutil.rmtree(folder, ignore_errors=True)

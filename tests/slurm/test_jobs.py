@@ -19,7 +19,7 @@ SETTINGS = [
     *("--batches_per_step=4", "--data.batch_size=2", "--data.workers=1"),
     *(f"--trainer.max_steps={STEPS}", "--trainer.val_check_interval=600"),
     *("--trainer.log_every_n_steps=1", "--model.backbone.dropout=0"),
-    '--trainer.logger=[{"class_path":"MetricsLogger"},{"class_path":"WandbLogger"}]',
+    '--trainer.logger=[{"class_path":"tfzoo.tracking.loggers.MetricsLogger"},{"class_path":"tfzoo.tracking.loggers.WandbLogger"}]',
 ]
 SHAPES = {"1": (1, 1), "1x2": (1, 2), "2x2": (2, 2)}
 """Nodes, and tasks of each."""
