@@ -16,7 +16,7 @@ from throwaway import SCRIPT, Cluster
 
 STEPS = 240
 SETTINGS = [
-    *("--batches_per_step=4", "--data.batch_size=2", "--data.workers=1"),
+    *("--batches_per_step=4", "--data.batch_size=4", "--data.workers=1"),
     *(f"--trainer.max_steps={STEPS}", "--trainer.val_check_interval=600"),
     *("--trainer.log_every_n_steps=1", "--model.backbone.dropout=0"),
     '--trainer.logger=[{"class_path":"tfzoo.tracking.loggers.MetricsLogger"},{"class_path":"tfzoo.tracking.loggers.WandbLogger"}]',
@@ -100,6 +100,16 @@ def test_tasks_share_one_training(shape, whole):
     assert many == pytest.approx(one, rel=1e-5, abs=1e-5)
 
 
+def assert_same(place: Place, name: str, shape: str) -> None:
+    """The losses are those of a run never interrupted: on one process to the last bit.
+
+    Several processes add their gradients in an order that gloo chooses anew.
+    """
+    ours, theirs = place.losses(name), place.losses(f"whole-{shape}")
+    assert len(theirs) == STEPS
+    assert ours == (theirs if shape == "1" else pytest.approx(theirs, rel=1e-5, abs=1e-5))
+
+
 def assert_goes_on(place: Place, name: str, shape: str, restarts: int, how: str) -> None:
     """One run folder and one W&B run, from the saved step on, with the losses of a run never interrupted."""
     lives = place.lives(name)
@@ -108,7 +118,7 @@ def assert_goes_on(place: Place, name: str, shape: str, restarts: int, how: str)
         assert before["ended"]["how"] == how
         assert before["ended"]["step"] == after["resumed"]["step"] > 0
     assert lives[-1]["ended"] == {**lives[-1]["ended"], "how": "finished", "step": STEPS}
-    assert place.losses(name) == place.losses(f"whole-{shape}")
+    assert_same(place, name, shape)
     parts = [one.name.split("-", 3)[3] for one in (place.run(name) / "wandb").glob("offline-run-*")]
     assert parts == [f"{name}-{place.run(name).name}"] * (restarts + 1)
 
@@ -151,7 +161,7 @@ def test_a_time_limit(whole):
 def resubmitted(place: Place, name: str, shape: str) -> None:
     job = place.submit(name, shape, f"--run_id={place.run(name).name}")
     assert place.cluster.ended(job, 300)["JobState"] == "COMPLETED", place.said(name)
-    assert place.losses(name) == place.losses(f"whole-{shape}")
+    assert_same(place, name, shape)
 
 
 def test_a_cancelled_job_has_saved_and_goes_on_when_submitted_again(whole):
