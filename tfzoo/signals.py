@@ -87,6 +87,12 @@ def received() -> Request | None:
     return _received[0] if _received else None
 
 
+def spare_worker(_: int) -> None:
+    """For a process that prepares batches, as its `worker_init_fn`: torch would let it die of SIGTERM at once."""
+    for number in (signal.SIGUSR2, signal.SIGTERM):
+        signal.signal(number, _receive)
+
+
 def _receive(number: int, frame: FrameType | None) -> None:
     if os.getpid() != _listener:
         # srun signals every process of a job, also those that prepare batches, without which no step ends.

@@ -25,6 +25,7 @@ from tfzoo.data.mistakes import unreadable, unwritable
 from tfzoo.data.sampling import Draw, distributed_share
 from tfzoo.data.streaming import FetchedAhead, Split, Stream
 from tfzoo.data.supposing import Suppositions
+from tfzoo.signals import spare_worker
 
 Sample = tuple[Draw, dict[str, Any]]
 
@@ -266,6 +267,7 @@ class TaskData(LightningDataModule):
         common: dict[str, Any] = {
             "pin_memory": torch.cuda.is_available(),
             "persistent_workers": self.workers > 0,
+            "worker_init_fn": spare_worker,
             # Else each pass over a loader would draw from the chances of the training itself.
             "generator": torch.Generator().manual_seed(self.seed),
         }

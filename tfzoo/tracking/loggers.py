@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.loggers import WandbLogger as LightningWandbLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
+from tfzoo import signals
 from tfzoo.tracking.metrics import MetricsFile
 from tfzoo.tracking.runs import Run
 
@@ -155,6 +156,15 @@ class WandbLogger(LightningWandbLogger):
         if self.offline:
             rank_zero_info(f"W&B is offline, in {run.settings.sync_dir}")
         return run
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        try:
+            super().log_metrics(metrics, step)
+        except OSError:
+            # A SIGTERM to all processes of a job ends W&B's own before the training has saved; metrics.csv has the row.
+            if signals.received() is None:
+                raise
 
     def _prepare(self) -> None:
         import wandb

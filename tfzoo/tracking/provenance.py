@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tfzoo.tracking.job import Job, is_batch
-from tfzoo.tracking.runs import Run, write_whole
+from tfzoo.tracking.runs import Run, newest_checkpoint, write_whole
 
 PACKAGES = (
     "torch",
@@ -117,7 +117,7 @@ def goes_on(run: Run, asked: bool, named: bool) -> bool:
             f"{run.folder} is of an earlier job with the number of this one: name another folder with --run_id, or go "
             f"on with it by tfzoo resume {run.folder}"
         )
-    if not asked and any(run.checkpoints.glob("*.ckpt")):
+    if not asked and newest_checkpoint(run) is not None:
         raise ValueError(
             f"{run.folder} holds a run already: go on with it by tfzoo resume {run.folder}, or choose another --run_id"
         )
