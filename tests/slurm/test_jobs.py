@@ -16,7 +16,7 @@ from throwaway import SCRIPT, Cluster
 
 STEPS = 240
 SETTINGS = [
-    *("--batches_per_step=4", "--data.batch_size=4", "--data.workers=1"),
+    *("--batches_per_step=4", "--data.batch_size=3", "--data.workers=1"),
     *(f"--trainer.max_steps={STEPS}", "--trainer.val_check_interval=600"),
     *("--trainer.log_every_n_steps=1", "--model.backbone.dropout=0"),
     '--trainer.logger=[{"class_path":"tfzoo.tracking.loggers.MetricsLogger"},{"class_path":"tfzoo.tracking.loggers.WandbLogger"}]',
