@@ -149,9 +149,9 @@ def test_a_more_urgent_job_takes_the_place(whole):
 
 
 def test_a_time_limit(whole):
-    limits = ("--time=2", "--signal=SIGUSR2@100")  # SLURM looks twice a minute
+    limits = ("--time=2", "--signal=SIGUSR2@60")  # SLURM looks twice a minute
     job = whole.submit("limited", "1", "--trainer.max_steps=1000000", options=limits)
-    whole.cluster.wait("the limit", lambda: whole.cluster.job(job)["Restarts"] == "1", 180)
+    whole.cluster.wait("the limit", lambda: whole.cluster.job(job)["Restarts"] == "1", 240)
     whole.cluster.wait("its second life", lambda: len(whole.lives("limited")) == 2, 120)
     whole.cluster.call("scancel", job)
     first, second = whole.lives("limited")
