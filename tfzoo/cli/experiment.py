@@ -41,7 +41,7 @@ from tfzoo.data import TaskData
 from tfzoo.tasks import Task
 from tfzoo.tracking import provenance
 from tfzoo.tracking.job import is_batch, is_first
-from tfzoo.tracking.lock import Lock
+from tfzoo.tracking.lock import Lock, check_free
 from tfzoo.tracking.loggers import MetricsLogger, WandbLogger
 from tfzoo.tracking.runs import (
     Run,
@@ -358,6 +358,7 @@ def resume(arguments: list[str]) -> None:
             "resume needs the folder of a run: tfzoo resume runs/EXPERIMENT/ID [--key value ...]"
         )
     run = run_of(Path(arguments[0]))
+    check_free(run)  # what it has saved by now is no matter of another's
     said = value_of(arguments, "--ckpt_path")
     if said is not None and run_holding(said) != run:
         raise ValueError(

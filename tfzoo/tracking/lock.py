@@ -64,6 +64,19 @@ def holder(run: Run) -> Holder | None:
         os.close(descriptor)
 
 
+def check_free(run: Run) -> None:
+    """Raises BlockingIOError naming who trains in a run's folder now."""
+    if (found := holder(run)) is not None:
+        raise _in_use(run.folder, found)
+
+
+def _in_use(folder: Path, by: Holder | None) -> BlockingIOError:
+    who = by.told() if by else "another process"
+    return BlockingIOError(
+        f"the run folder {folder} is in use by {who}: wait for its end, or choose another with --run_id"
+    )
+
+
 class Lock:
     """Holds a run's folder from `take` to `release`, or to the death of this process.
 
@@ -91,11 +104,7 @@ class Lock:
             lives = before is not None and _lives(before, free, os.fstat(descriptor).st_mtime)
             gone = not _is_same(descriptor, self.file)  # whoever held it has just let go of it
             if lives or gone or free is False:
-                who = before.told() if before else "another process"
-                raise BlockingIOError(
-                    f"the run folder {self.file.parent} is in use by {who}: wait for its end, or choose another "
-                    "with --run_id"
-                )
+                raise _in_use(self.file.parent, before)
             content = json.dumps(asdict(self.holder)).encode()
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, content + b"\n", 0)

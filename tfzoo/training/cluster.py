@@ -15,7 +15,8 @@ from tfzoo.tracking.job import is_batch
 def as_job(settings: dict[str, Any]) -> None:
     """Let a trainer's settings follow SLURM where they leave it open: `devices: auto`, `num_nodes: 1`.
 
-    Raises ValueError where tasks are not given by node, or leave GPUs idle.
+    Raises ValueError where tasks are not given by node, leave GPUs idle, or are not the devices asked for: told
+    before any of them opens a run's folder.
     """
     if not _has_tasks():
         return
@@ -40,15 +41,23 @@ def as_job(settings: dict[str, Any]) -> None:
                 f"each node has {gpus} GPUs for this job but {tasks // nodes} of its tasks: one task a GPU, give "
                 f"sbatch --ntasks-per-node={gpus}, or say --trainer.devices"
             )
+    devices = settings["devices"]
+    if isinstance(devices, int) and devices > 0:  # else only the trainer knows how many are meant
+        _check_tasks(devices, settings["num_nodes"])
 
 
 def check_tasks(trainer: Trainer) -> None:
     """Raises ValueError where SLURM's tasks are not the trainer's devices: each would train for itself."""
-    if _has_tasks() and trainer.world_size != (tasks := _count("SLURM_NTASKS")):
-        nodes = _count("SLURM_NNODES")
+    if _has_tasks():
+        _check_tasks(trainer.num_devices, trainer.num_nodes)
+
+
+def _check_tasks(devices: int, on_nodes: int) -> None:
+    tasks, nodes = _count("SLURM_NTASKS"), _count("SLURM_NNODES")
+    if devices * on_nodes != tasks:
         raise ValueError(
-            f"SLURM started {tasks} tasks on {nodes} nodes, but the trainer is for {trainer.num_devices} devices on "
-            f"{trainer.num_nodes}: leave trainer.devices at auto, or set it to {tasks // nodes}, with "
+            f"SLURM started {tasks} tasks on {nodes} nodes, but the trainer is for {devices} devices on "
+            f"{on_nodes}: leave trainer.devices at auto, or set it to {tasks // nodes}, with "
             f"trainer.num_nodes {nodes}"
         )
 
