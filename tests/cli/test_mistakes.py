@@ -153,6 +153,10 @@ def test_a_mistyped_class(key, value, told, mistake):
             "model: there is no class or file 'Generaton', did you mean 'Generation'?",
         ),
         ("--data=revews", "data: there is no class or file 'revews', did you mean 'reviews'?"),
+        (
+            '--trainer.callbacks=[{"class_path":"Guard","init_args":{"patience":0}}]',
+            "patience of Guard must be at least 1, not 0",
+        ),
         ("--trainer.max_steps=many", "trainer.max_steps: must be a whole number, not 'many'"),
         ("--model.label_smoothing=much", "model.label_smoothing: must be a number, not 'much'"),
         ("--data.truncate=perhaps", "data.truncate: must be true or false, not 'perhaps'"),

@@ -144,6 +144,8 @@ def test_a_person_can_read_it(experiment: Any, capsys: pytest.CaptureFixture[str
             "batches_per_step and trainer.accumulate_grad_batches say the same",
         ),
         ([WIKITEXT, "--model.backbone.heads=5"], "heads must divide dim"),
+        ([WIKITEXT, "--devcies=4"], "plan has no --devcies, did you mean 'devices'?"),
+        ([WIKITEXT, "--data=./nowhere"], "file or folder ./nowhere: --suppose plans without it"),
         (
             [WIKITEXT, "--trainer.max_step=3"],
             "trainer has no 'max_step', did you mean 'max_steps'?",

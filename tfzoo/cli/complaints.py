@@ -112,7 +112,8 @@ _SENTENCES: tuple[tuple[str, Callable[[str, Match[str]], str]], ...] = (
     (r"Multiple subclasses with name .*", lambda path, found: f"{path}: {found[0]}"),
     (r"Unable to load config '(.*)'", lambda path, found: f"{path}: there is no file {found[1]!r}"),
     (r"File does not exist: '(.*)'", lambda _, found: f"there is no config file {found[1]!r}"),
-    (r"^Given value: (\{.*\}|\[.*\])", _wrong_keys),
+    # A Namespace had all keys right: what its class said of them is among the other complaints.
+    (r"^Given value: (?!.*Namespace\()(\{.*\}|\[.*\])", _wrong_keys),
     (r"Expected a <class '(int|float|bool|str)'>\. Got value: (.*)", _wrong_type),
     (
         r"^Unexpected config:",

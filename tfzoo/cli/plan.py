@@ -13,10 +13,12 @@ import torch
 from lightning.pytorch.callbacks.weight_averaging import WeightAveraging
 
 from tfzoo.cli.apply import Parser
+from tfzoo.cli.complaints import nearest
 from tfzoo.cli.experiment import ExperimentCLI
 from tfzoo.cli.planned import tell
+from tfzoo.cli.words import known_words
 from tfzoo.data import TaskData
-from tfzoo.data.source import at_hand
+from tfzoo.data.source import at_hand, is_local
 from tfzoo.data.supposing import Suppositions
 from tfzoo.training.devices import memory_size, peak_flops
 from tfzoo.training.intervals import check_said_once
@@ -55,6 +57,10 @@ class PlannedExperiment(ExperimentCLI):
         with torch.device("cpu"):
             if at_hand(data.path) and not self.suppose:
                 return data.facts
+            if not self.suppose and is_local(data.path):
+                raise FileNotFoundError(
+                    f"there is no file or folder {data.path}: --suppose plans without it"
+                )
             settings = self._get(self.config, "model")["init_args"]
             positions = settings["backbone"]["max_length"]
             suppositions = Suppositions(positions, classes=self.classes)
@@ -170,10 +176,21 @@ def _checked(options: argparse.Namespace) -> None:
         raise ValueError(f"--utilisation must be above 0 and at most 1, not {options.utilisation}")
 
 
+def _check_options(rest: list[str], own: list[str]) -> None:
+    """Raises ValueError for an option that is neither of `tfzoo plan` nor of `tfzoo fit`."""
+    known = {*known_words(""), "print_config", "help"}
+    for argument in rest:
+        name = argument.partition("=")[0].removeprefix("--")
+        if argument.startswith("--") and name.partition(".")[0].rstrip("+") not in known:
+            raise ValueError(f"plan has no --{name}{nearest(name, [*own, *known])}")
+
+
 def plan(arguments: list[str]) -> None:
     """`tfzoo plan -c experiments/... --devices 64 --device-memory 80GB --device "h100 sxm"`."""
-    options, rest = _parser().parse_known_args(arguments)
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
     _checked(options)
+    _check_options(rest, [o.lstrip("-") for o in parser._option_string_actions])
     given = {argument.partition("=")[0] for argument in rest}
     if not given & {"-c", "--config", "--model", "--data"}:
         raise ValueError(

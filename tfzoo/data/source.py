@@ -63,6 +63,12 @@ def at_hand(path: str) -> bool:
     return Path(path).expanduser().exists()
 
 
+def is_local(path: str) -> bool:
+    """Whether a path can only mean a file or folder, be it there or not."""
+    local = path.startswith((".", "/", "~")) or path.count("/") > 1
+    return local or Path(path).suffix in READERS
+
+
 def _chosen(
     path: str,
     found: dict[str, Rows],
@@ -106,7 +112,7 @@ def _found(
     local = Path(path).expanduser()
     if local.exists():
         return dict(_local(local, name, streaming, cache_dir, whole_files, replace))
-    if path.startswith((".", "/", "~")) or path.count("/") > 1 or local.suffix in READERS:
+    if is_local(path):
         raise FileNotFoundError(f"there is no file or folder {path}")
     return dict(_hub(path, name, streaming=streaming, cache_dir=cache_dir))
 

@@ -78,7 +78,7 @@ class Guard(Callback):
             raise ValueError(
                 f"{self.row} steps in a row could not be taken, the last of them step {trainer.global_step} ({said}): "
                 "weights and checkpoints are as before them; lower the learning rate, warm up longer, or use a wider "
-                f"precision, and go on with tfzoo resume {trainer.default_root_dir}"
+                "precision"
             )
         rank_zero_warn(f"step {trainer.global_step} is left out: {said}")
 
