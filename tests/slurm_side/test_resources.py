@@ -38,6 +38,7 @@ def test_without_gpus_there_are_tasks():
         ({"nodes": 0}, "nodes must be at least 1"),
         ({"nodes": "two"}, "nodes must be a whole number"),
         ({"gpus": "0"}, "gpus must be a number above 0"),
+        ({"gpus": "0"}, "say --tasks N"),
         ({"gpus": "2", "tasks": 3}, "each GPU has one task"),
         ({"time": "24h"}, "time must be minutes"),
         ({"memory": "64 GB"}, "memory must be"),
@@ -48,6 +49,9 @@ def test_without_gpus_there_are_tasks():
         ({"options": ["--array=0-3"]}, "--sweep"),
         ({"options": ["--job-name=bash"]}, "--name"),
         ({"options": ["--ntasks=2"]}, "--tasks"),
+        ({"options": ["--gres=tmp:1,gpu:2"]}, "GPUs are asked for with --gpus"),
+        ({"options": ["--clusters=other"]}, "$SLURM_CLUSTERS"),
+        ({"options": ["--test-only"]}, "--dry-run"),
         ({"prtition": "x"}, "did you mean 'partition'"),
     ],
 )

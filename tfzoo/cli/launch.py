@@ -35,7 +35,6 @@ class Launch:
     points: list[dict[str, Any]] = field(default_factory=list)
     flags: list[list[str]] = field(default_factory=list)
     at_once: int | None = None
-    requeue: bool = True
 
     @property
     def is_sweep(self) -> bool:
@@ -56,8 +55,6 @@ class Launch:
         folder = str(self.folder).replace("%", "%%")
         options.append(f"--output={folder}/slurm-{'%a' if self.is_sweep else '%j'}.out")
         options.append(f"--comment={self.comment}")
-        if not self.requeue:
-            options.append("--no-requeue")
         arguments = list(self.common)
         if self.is_sweep:
             most = f"%{self.at_once}" if self.at_once else ""
@@ -113,7 +110,7 @@ class Launch:
 
     def _points(self) -> str:
         lines = (
-            json.dumps({"run_id": run.id, "flags": flags}, ensure_ascii=False)
+            json.dumps({"run_id": run.id, "flags": flags})
             for run, flags in zip(self.runs, self.flags, strict=True)
         )
         return "".join(f"{line}\n" for line in lines)

@@ -18,10 +18,12 @@ CLUSTER = "TFZOO_CLUSTER"
 _TIME = r"\d+|\d+:\d+|\d+:\d+:\d+|\d+-\d+|\d+-\d+:\d+|\d+-\d+:\d+:\d+|(?i:infinite|unlimited)"
 _OURS = {
     "array": "--sweep",
+    "clusters": "$SLURM_CLUSTERS, which squeue heeds too",
     "chdir": "the folder you submit from",
     "comment": "tfzoo, which knows its jobs by it",
     "output": "tfzoo, which keeps it in the run's folder",
     "parsable": "tfzoo",
+    "test-only": "--dry-run",
     "wait": "--wait",
     "wrap": "--script",
     "nodes": "--nodes",
@@ -29,6 +31,7 @@ _OURS = {
     "gpus-per-node": "--gpus",
     "gpus-per-task": "--gpus",
     "ntasks": "--tasks",
+    "ntasks-per-gpu": "--gpus",
     "ntasks-per-node": "--tasks",
     "tasks-per-node": "--tasks",
     "time": "--time",
@@ -72,7 +75,8 @@ class Resources:
                 raise ValueError(f"{key} must be at least 1, not {value}")
         if self.gpus is not None and not re.fullmatch(r"([\w.-]+:)?[1-9]\d*", self.gpus):
             raise ValueError(
-                f"gpus must be a number above 0, or a type and a number, as a100:4, not {self.gpus!r}"
+                f"gpus must be a number above 0, or a type and a number, as a100:4, not {self.gpus!r}; where there "
+                "are none, say --tasks N"
             )
         if self.gpus is not None and self.tasks not in (None, self.gpu_count):
             raise ValueError(
@@ -206,9 +210,11 @@ def _check_name(name: str) -> None:
 
 def _check_option(option: str) -> None:
     found = re.match(r"--([\w-]+)(=|$)", option)
+    if found and found[1] == "gres" and re.search(r"[=,]gpu\b", option):
+        raise ValueError(f"GPUs are asked for with --gpus, one task each: leave {option} out")
     if not found:
         raise ValueError(
-            f"an option for sbatch must be a long one in one word, as --gres=gpu:2, not {option!r}"
+            f"an option for sbatch must be a long one in one word, as --exclude=node7, not {option!r}"
         )
     if (instead := _OURS.get(found[1])) is not None:
         raise ValueError(f"sbatch's --{found[1]} is set by {instead}: leave {option} out")
