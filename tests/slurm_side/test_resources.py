@@ -126,17 +126,19 @@ def test_the_script_is_that_of_the_repository_or_the_one_said(tmp_path):
         find_script(tmp_path / "other")
 
 
-def test_the_installed_script_is_found_without_the_repository(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        tfzoo, "__file__", str(tmp_path / "site-packages" / "tfzoo" / "__init__.py")
-    )
-    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
-    monkeypatch.setattr("sys.prefix", str(tmp_path))
+@pytest.mark.parametrize("how", ["data", "prefix", "user", "target"])
+def test_the_installed_script_is_found_without_the_repository(how, tmp_path, monkeypatch):
+    package = tmp_path / "target" / "tfzoo" / "__init__.py"
+    monkeypatch.setattr(tfzoo, "__file__", str(package))
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path / "data"))
+    monkeypatch.setattr("sys.prefix", str(tmp_path / "prefix"))
+    monkeypatch.setattr("site.getuserbase", lambda: str(tmp_path / "user"))
     with pytest.raises(FileNotFoundError, match="name one with --script"):
         find_script(None)
-    (tmp_path / "share" / "tfzoo").mkdir(parents=True)
-    (tmp_path / "share" / "tfzoo" / "train.sbatch").touch()
-    assert find_script(None) == tmp_path / "share" / "tfzoo" / "train.sbatch"
+    folder = tmp_path / how / "share" / "tfzoo"
+    folder.mkdir(parents=True)
+    (folder / "train.sbatch").touch()
+    assert find_script(None) == folder / "train.sbatch"
 
 
 def test_the_line_can_be_pasted(monkeypatch):

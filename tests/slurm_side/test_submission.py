@@ -35,12 +35,13 @@ def sbatch(here, monkeypatch):
     programs.mkdir()
     write = "import json, sys; print(json.dumps(sys.argv[1:]))"
     for name, script in {
-        "sbatch": f"{shlex.quote(shutil.which('python3'))} -c {shlex.quote(write)} \"$@\" >>{told}; echo '41;far'",
+        "sbatch": f'{shlex.quote(shutil.which("python3"))} -c {shlex.quote(write)} "$@" >>{told}; cat answer',
         "squeue": "exit 0",
         "scontrol": "exit 1",
     }.items():
         (programs / name).write_text(f"#!/bin/sh\n{script}\n")
         (programs / name).chmod(stat.S_IRWXU)
+    (here / "answer").write_text("Your account has 3 hours left\n41;far\n")
     monkeypatch.setenv("PATH", f"{programs}{os.pathsep}/usr/bin{os.pathsep}/bin")
     return told
 
@@ -93,6 +94,15 @@ def test_a_number_is_understood_whose_cluster_is_told_beside_it(here, experiment
     # What is printed for a shell means the same.
     printed = shlex.split(capsys.readouterr().out.partition("\njob 41")[0])
     assert printed[2:] == said
+
+
+def test_a_submission_that_fails_takes_only_its_own_away(here, experiment, sbatch, capsys):
+    # While sbatch thinks, another submits, and there is no answer in the end.
+    (here / "answer").unlink()
+    (here / "programs" / "cat").write_text("#!/bin/sh\nmkdir runs/generation/other\n")
+    (here / "programs" / "cat").chmod(stat.S_IRWXU)
+    assert "without a job's number" in refused(capsys, "-c", experiment("Generation"))
+    assert [str(one) for one in Path("runs").glob("*/*")] == ["runs/generation/other"]
 
 
 def test_points_reach_their_task_as_they_were_written(here, experiment, sbatch, monkeypatch):
