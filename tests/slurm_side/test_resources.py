@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import tfzoo
-from tfzoo.slurm.resources import Resources, Site, resources_of
+from tfzoo.slurm.resources import Resources, Site, resources_of, seconds_of
 from tfzoo.slurm.sbatch import Submission, find_script, outside_of_a_job
 
 
@@ -41,6 +41,8 @@ def test_without_gpus_there_are_tasks():
         ({"gpus": "0"}, "say --tasks N"),
         ({"gpus": "2", "tasks": 3}, "each GPU has one task"),
         ({"time": "24h"}, "time must be minutes"),
+        ({"time": "3"}, "give it four at least"),
+        ({"time": "0-0:2"}, "give it four at least"),
         ({"memory": "64 GB"}, "memory must be"),
         ({"name": "bash"}, "may not be called 'bash'"),
         ({"name": "interactive"}, "may not be called 'interactive'"),
@@ -58,6 +60,28 @@ def test_without_gpus_there_are_tasks():
 def test_what_slurm_would_not_take_is_told(asked, told):
     with pytest.raises(ValueError, match=re.escape(told)):
         resources_of(asked)
+
+
+@pytest.mark.parametrize(
+    ("time", "seconds"),
+    [
+        ("5", 300),
+        ("5:30", 330),
+        ("1:00:01", 3601),
+        ("2-1", 49 * 3600),
+        ("1-0:2", 86520),
+        ("1-00:00:03", 86403),
+        ("0", 0),
+        ("UNLIMITED", 0),
+    ],
+)
+def test_a_time_limit_means_what_sbatch_takes_it_for(time, seconds):
+    assert seconds_of(time) == seconds
+    assert f"--time={time}" in Resources(time=time).flags()
+
+
+def test_a_short_job_says_when_it_is_warned():
+    assert Resources(time="2", options=("--signal=SIGUSR2@30",)).time == "2"
 
 
 SITE = """

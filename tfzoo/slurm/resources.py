@@ -15,6 +15,8 @@ import yaml
 CLUSTER = "TFZOO_CLUSTER"
 """Environment variable: the file of a site's defaults, where --cluster says none."""
 
+SHORTEST = 240
+"""Seconds of a time limit, of which the batch script's warning takes 120, and SLURM up to 60 more."""
 _TIME = r"\d+|\d+:\d+|\d+:\d+:\d+|\d+-\d+|\d+-\d+:\d+|\d+-\d+:\d+:\d+|(?i:infinite|unlimited)"
 _OURS = {
     "array": "--sweep",
@@ -86,12 +88,22 @@ class Resources:
             raise ValueError(
                 f"time must be minutes, HH:MM:SS, D-HH or D-HH:MM:SS, not {self.time!r}"
             )
+        if self.time is not None and 0 < seconds_of(self.time) < SHORTEST and not self._says_when:
+            raise ValueError(
+                f"time {self.time} is too short: two minutes before its end a job is asked to save and to start again; "
+                "give it four at least, or say --sbatch=--signal=SIGUSR2@30"
+            )
         if self.memory is not None and not re.fullmatch(r"\d+[KMGTkmgt]?", self.memory):
             raise ValueError(f"memory must be a number with K, M, G or T, not {self.memory!r}")
         if self.name is not None:
             _check_name(self.name)
         for option in self.options:
             _check_option(option)
+
+    @property
+    def _says_when(self) -> bool:
+        """Whether it is said when the job is warned of its end."""
+        return any(option.startswith("--signal=") for option in self.options)
 
     @property
     def gpu_count(self) -> int:
@@ -190,6 +202,21 @@ def resources_of(said: Mapping[str, Any], base: Resources | None = None) -> Reso
         if one in given and other not in given and base is not None:
             given[other] = None
     return replace(base, **given)
+
+
+def seconds_of(time: str) -> float:
+    """Of a time limit as sbatch takes it; 0 means that there is none."""
+    if time.lower() in ("infinite", "unlimited"):
+        return 0
+    days, dash, rest = time.rpartition("-")
+    parts = [int(part) for part in rest.split(":")]
+    if dash:  # D-HH[:MM[:SS]]
+        hours, minutes, seconds = [*parts, 0, 0][:3]
+    elif len(parts) < 3:  # MM[:SS]
+        hours, (minutes, seconds) = 0, [*parts, 0][:2]
+    else:
+        hours, minutes, seconds = parts
+    return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 def _whole(key: str, value: Any) -> int:
