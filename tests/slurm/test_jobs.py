@@ -164,7 +164,9 @@ def test_a_signal_requeues(shape, whole):
 
 
 def test_a_more_urgent_job_takes_the_place(whole, older):
-    job = whole.submit("preempted", "1", PATH=older)
+    # Submitted from within a task of an array, whose numbers are none of its own.
+    inherited = {"SLURM_ARRAY_JOB_ID": "1", "SLURM_ARRAY_TASK_ID": "3"}
+    job = whole.submit("preempted", "1", PATH=older, **inherited)
     whole.trains("preempted")
     urgent = whole.cluster.call(
         *("sbatch", "--parsable", "--partition=urgent", "--nodes=2", "--exclusive"),
@@ -175,6 +177,7 @@ def test_a_more_urgent_job_takes_the_place(whole, older):
     assert (ended["JobState"], ended["Restarts"]) == ("COMPLETED", "1"), whole.said("preempted")
     assert whole.cluster.ended(urgent)["JobState"] == "COMPLETED"
     assert_goes_on(whole, "preempted", "1", 1, "stopped")
+    assert {life["job"]["id"] for life in whole.lives("preempted")} == {job}
 
 
 def test_a_time_limit(whole):
