@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import stat
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,22 @@ def test_a_run_is_submitted_again_once_and_where_it_lies(here, experiment, sbatc
     assert len(sbatch.read_text().splitlines()) == 2
     shutil.copytree(run, "moved/generation/a")
     assert "was submitted as" in refused(capsys, "--again", "moved/generation/a")
+
+
+def test_a_checkpoint_to_begin_from_counts_until_the_run_has_its_own(here, experiment, sbatch):
+    config, given = str(experiment("Generation")), here / "given.ckpt"
+    with zipfile.ZipFile(given, "w") as file:
+        file.writestr("a", "whole")
+    assert main(["submit", "-c", config, "--run_id=a", f"--ckpt_path={given}"]) == 0
+    own = Path("runs/generation/a/checkpoints/step-00000002.ckpt")
+    own.parent.mkdir()
+    own.write_bytes(b"cut short")
+    assert main(["submit", "--again", "runs/generation/a"]) == 0
+    shutil.copy(given, own)
+    assert main(["submit", "--again", "runs/generation/a"]) == 0
+    said = [json.loads(line) for line in sbatch.read_text().splitlines()]
+    assert [f"--ckpt_path={given}" in one for one in said] == [True, True, False]
+    assert not any("--no-requeue" in one for one in said)
 
 
 def test_a_requeued_job_begins_from_the_checkpoint_it_was_given_until_it_has_its_own(

@@ -15,7 +15,7 @@ from tfzoo.slurm import queue
 from tfzoo.slurm.resources import Resources, Site, resources_of
 from tfzoo.slurm.sbatch import check_sbatch, find_script
 from tfzoo.slurm.sweep import Point, names, points, told
-from tfzoo.tracking.runs import Run, checked_name, fresh_id
+from tfzoo.tracking.runs import Run, checked_name, fresh_id, newest_checkpoint
 from tfzoo.tracking.state import Circumstances
 from tfzoo.tracking.submitted import Submitted
 
@@ -121,7 +121,7 @@ def again(options: argparse.Namespace, rest: list[str]) -> list[Launch]:
     launches: list[Launch] = []
     for run, submitted in zip(runs, before, strict=True):
         arguments = [*submitted.arguments, *rest]
-        if _holds_checkpoints(run):
+        if newest_checkpoint(run) is not None:
             arguments = without(arguments, "--ckpt_path")
         resources = _asked(options, resources_of(submitted.resources, site.resources))
         directory = Path(submitted.directory)
@@ -179,10 +179,6 @@ def _check_free(runs: Iterable[Run]) -> None:
             else state.told()
         )
         check_free(one.run, going if state.is_going else None)
-
-
-def _holds_checkpoints(run: Run) -> bool:
-    return run.checkpoints.is_dir() and any(run.checkpoints.iterdir())
 
 
 def _progress(rows: list[Any]) -> Iterable[Any]:
