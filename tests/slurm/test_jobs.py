@@ -21,6 +21,10 @@ SETTINGS = [
     *("--trainer.log_every_n_steps=1", "--model.backbone.dropout=0"),
     '--trainer.logger=[{"class_path":"tfzoo.tracking.loggers.MetricsLogger"},{"class_path":"tfzoo.tracking.loggers.WandbLogger"}]',
 ]
+SHARDED = [
+    *("-c", str(SCRIPT.parents[1] / "configs/trainer/fsdp.yaml")),
+    *("--trainer.accelerator=cpu", "--trainer.precision=32-true"),
+]
 SHAPES = {"1": (1, 1), "1x2": (1, 2), "2x2": (2, 2)}
 """Nodes, and tasks of each."""
 
@@ -32,13 +36,16 @@ class Place:
         self.cluster, self.folder, self.config = cluster, folder, config
         folder.mkdir()
 
-    def submit(self, name: str, shape: str, *more: str, options: tuple[str, ...] = ()) -> str:
+    def submit(
+        self, name: str, shape: str, *more: str, options: tuple[str, ...] = (), **env: str
+    ) -> str:
         nodes, tasks = SHAPES[shape]
         return self.cluster.call(
             *("sbatch", "--parsable", f"--nodes={nodes}", f"--ntasks-per-node={tasks}", *options),
             *(f"--output={name}.out", SCRIPT, "-c", self.config, *SETTINGS),
             *(f"--experiment={name}", *more),
             cwd=self.folder,
+            **env,
         )
 
     def run(self, name: str) -> Path:
@@ -79,11 +86,10 @@ def place(
 @pytest.fixture(scope="module")
 def whole(place: Place) -> Place:
     """Each shape trained without a disturbance."""
-    jobs = [place.submit(f"whole-{shape}", shape) for shape in SHAPES]
-    for shape, job in zip(SHAPES, jobs, strict=True):
-        assert place.cluster.ended(job, 400)["JobState"] == "COMPLETED", place.said(
-            f"whole-{shape}"
-        )
+    jobs = {f"whole-{shape}": place.submit(f"whole-{shape}", shape) for shape in SHAPES}
+    jobs["sharded"] = place.submit("sharded", "2x2", *SHARDED)
+    for name, job in jobs.items():
+        assert place.cluster.ended(job, 400)["JobState"] == "COMPLETED", place.said(name)
     return place
 
 
@@ -98,6 +104,15 @@ def test_tasks_share_one_training(shape, whole):
     one, many = whole.losses("whole-1"), whole.losses(f"whole-{shape}")
     assert len(many) == STEPS
     assert many == pytest.approx(one, rel=1e-5, abs=1e-5)
+
+
+def test_tasks_share_the_weights_of_one_training(whole):
+    (life,) = whole.lives("sharded")
+    assert life["devices"]["strategy"] == "FullySharded"
+    assert life["devices"]["world_size"] == 4
+    ours = whole.losses("sharded")
+    assert len(ours) == STEPS
+    assert ours == pytest.approx(whole.losses("whole-1"), rel=1e-5, abs=1e-5)
 
 
 def assert_same(place: Place, name: str, shape: str) -> None:
@@ -123,10 +138,24 @@ def assert_goes_on(place: Place, name: str, shape: str, restarts: int, how: str)
     assert parts == [f"{name}-{place.run(name).name}"] * (restarts + 1)
 
 
+@pytest.fixture(scope="module")
+def older(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A PATH whose env is of before coreutils 8.31."""
+    folder = tmp_path_factory.mktemp("older")
+    script = 'case "$1" in --*) exit 125 ;; esac\nexec /usr/bin/env "$@"'
+    (folder / "env").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "env").chmod(0o755)
+    return f"{folder}{os.pathsep}{os.environ['PATH']}"
+
+
+REACHES = "--export=PATH,HOME,TFZOO,PYTHONPATH,OMP_NUM_THREADS,WANDB_MODE"
+"""Where a job has no more of the environment it was submitted from."""
+
+
 @pytest.mark.parametrize("shape", ["1", "2x2"])
 def test_a_signal_requeues(shape, whole):
     name = f"requeued-{shape}"
-    job = whole.submit(name, shape)
+    job = whole.submit(name, shape, options=(REACHES,))
     whole.trains(name)
     whole.cluster.call("scancel", "--signal=USR2", job)
     ended = whole.cluster.ended(job, 300)
@@ -134,8 +163,10 @@ def test_a_signal_requeues(shape, whole):
     assert_goes_on(whole, name, shape, 1, "stopped")
 
 
-def test_a_more_urgent_job_takes_the_place(whole):
-    job = whole.submit("preempted", "1")
+def test_a_more_urgent_job_takes_the_place(whole, older):
+    # Submitted from within a task of an array, whose numbers are none of its own.
+    inherited = {"SLURM_ARRAY_JOB_ID": "1", "SLURM_ARRAY_TASK_ID": "3"}
+    job = whole.submit("preempted", "1", PATH=older, **inherited)
     whole.trains("preempted")
     urgent = whole.cluster.call(
         *("sbatch", "--parsable", "--partition=urgent", "--nodes=2", "--exclusive"),
@@ -146,6 +177,7 @@ def test_a_more_urgent_job_takes_the_place(whole):
     assert (ended["JobState"], ended["Restarts"]) == ("COMPLETED", "1"), whole.said("preempted")
     assert whole.cluster.ended(urgent)["JobState"] == "COMPLETED"
     assert_goes_on(whole, "preempted", "1", 1, "stopped")
+    assert {life["job"]["id"] for life in whole.lives("preempted")} == {job}
 
 
 def test_a_time_limit(whole):
@@ -201,12 +233,15 @@ def test_two_trainings_under_one_job_are_refused(whole):
     )
 
 
-def test_a_run_folder_in_use_is_refused(whole):
-    job = whole.submit("used", "1", "--trainer.max_steps=1000000")
+def test_a_run_folder_in_use_is_refused_and_a_requeue_that_slurm_refuses_is_no_success(whole):
+    job = whole.submit("used", "1", "--trainer.max_steps=1000000", options=("--no-requeue",))
     whole.trains("used")
     other: subprocess.CompletedProcess[str] = whole.cluster.tried(
         whole.cluster.env["TFZOO"], "resume", whole.run("used"), cwd=whole.folder
     )
-    whole.cluster.call("scancel", job)
     assert other.returncode == 2
     assert f"is in use by job {job} on" in other.stderr
+    whole.cluster.call("scancel", "--signal=USR2", job)
+    ended = whole.cluster.ended(job)
+    assert (ended["JobState"], ended["ExitCode"]) == ("FAILED", "75:0"), whole.said("used")
+    assert f"SLURM does not requeue job {job}" in whole.said("used")

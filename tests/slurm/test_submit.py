@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -53,6 +54,59 @@ def test_a_sweep_is_one_array_whose_failed_point_is_submitted_again(
     table = cluster.tfzoo("runs", "runs", "--json", cwd=here)
     assert len(json.loads(table)) == 4
     assert cluster.tfzoo("jobs", cwd=here)
+
+
+def test_a_point_of_four_makes_room_and_goes_on(
+    cluster: Cluster, experiment: Callable[[str], Path], here: Path
+):
+    steps = 300
+    said = cluster.tfzoo(
+        *("submit", "-c", experiment("Generation"), f"--trainer.max_steps={steps}"),
+        *(
+            "--data.batch_size=2",
+            "--trainer.log_every_n_steps=1",
+            "--trainer.val_check_interval=300",
+        ),
+        *("--run_id=s", "--time=10", "--cpus=4", "--sweep=seed_everything=1,2,3,4"),
+        cwd=here,
+    )
+    runs = sorted(one for one in (here / "runs/generation").iterdir() if one.name != "sweeps")
+    jobs = [json.loads((one / "submission.json").read_text())["job"] for one in runs]
+    assert len(runs) == 4
+
+    def taken(run: Path) -> list[str]:
+        file = run / "metrics.csv"
+        return file.read_text().splitlines() if file.exists() else []
+
+    cluster.wait("all points to train", lambda: all(len(taken(run)) > 5 for run in runs), 240)
+    refused = cluster.tried(cluster.env["TFZOO"], "submit", "--again", runs[0], cwd=here)
+    assert refused.returncode == 2
+    assert f"is running (job {jobs[0]} on" in refused.stderr
+    # Four times four processors are all there are: one point must go.
+    urgent = cluster.call(
+        *("sbatch", "--parsable", "--partition=urgent", "--cpus-per-task=4"),
+        *("--output=/dev/null", "--wrap=sleep 1"),
+        cwd=here,
+    )
+    ended = [cluster.ended(job, 400) for job in jobs]
+    assert [one["JobState"] for one in ended] == ["COMPLETED"] * 4, said
+    assert sorted(one["Restarts"] for one in ended) == ["0", "0", "0", "1"]
+    assert cluster.ended(urgent)["JobState"] == "COMPLETED"
+    for run, job in zip(runs, ended, strict=True):
+        lives = json.loads((run / "provenance.json").read_text())
+        assert len(lives) == 1 + int(job["Restarts"])
+        assert lives[-1]["ended"]["how"] == "finished"
+        if len(lives) == 2:
+            assert lives[0]["ended"]["how"] == "stopped"
+            assert lives[0]["ended"]["step"] == lives[1]["resumed"]["step"] > 0
+        with (run / "metrics.csv").open(newline="") as file:
+            logged = [int(row["step"]) for row in csv.DictReader(file) if row["train/loss"]]
+        assert logged == list(range(steps))
+    (sweep,) = (here / "runs/generation/sweeps").iterdir()
+    assert sweep.name == "s"
+    assert (
+        sorted(one for one in (here / "runs/generation").iterdir() if one != sweep.parent) == runs
+    )
 
 
 REFUSED = {

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import tfzoo
-from tfzoo.slurm.resources import Resources, Site, resources_of
+from tfzoo.slurm.resources import Resources, Site, resources_of, seconds_of
 from tfzoo.slurm.sbatch import Submission, find_script, outside_of_a_job
 
 
@@ -38,8 +38,11 @@ def test_without_gpus_there_are_tasks():
         ({"nodes": 0}, "nodes must be at least 1"),
         ({"nodes": "two"}, "nodes must be a whole number"),
         ({"gpus": "0"}, "gpus must be a number above 0"),
+        ({"gpus": "0"}, "say --tasks N"),
         ({"gpus": "2", "tasks": 3}, "each GPU has one task"),
         ({"time": "24h"}, "time must be minutes"),
+        ({"time": "3"}, "give it four at least"),
+        ({"time": "0-0:2"}, "give it four at least"),
         ({"memory": "64 GB"}, "memory must be"),
         ({"name": "bash"}, "may not be called 'bash'"),
         ({"name": "interactive"}, "may not be called 'interactive'"),
@@ -48,12 +51,37 @@ def test_without_gpus_there_are_tasks():
         ({"options": ["--array=0-3"]}, "--sweep"),
         ({"options": ["--job-name=bash"]}, "--name"),
         ({"options": ["--ntasks=2"]}, "--tasks"),
+        ({"options": ["--gres=tmp:1,gpu:2"]}, "GPUs are asked for with --gpus"),
+        ({"options": ["--clusters=other"]}, "$SLURM_CLUSTERS"),
+        ({"options": ["--test-only"]}, "--dry-run"),
         ({"prtition": "x"}, "did you mean 'partition'"),
     ],
 )
 def test_what_slurm_would_not_take_is_told(asked, told):
     with pytest.raises(ValueError, match=re.escape(told)):
         resources_of(asked)
+
+
+@pytest.mark.parametrize(
+    ("time", "seconds"),
+    [
+        ("5", 300),
+        ("5:30", 330),
+        ("1:00:01", 3601),
+        ("2-1", 49 * 3600),
+        ("1-0:2", 86520),
+        ("1-00:00:03", 86403),
+        ("0", 0),
+        ("UNLIMITED", 0),
+    ],
+)
+def test_a_time_limit_means_what_sbatch_takes_it_for(time, seconds):
+    assert seconds_of(time) == seconds
+    assert f"--time={time}" in Resources(time=time).flags()
+
+
+def test_a_short_job_says_when_it_is_warned():
+    assert Resources(time="2", options=("--signal=SIGUSR2@30",)).time == "2"
 
 
 SITE = """
@@ -122,17 +150,19 @@ def test_the_script_is_that_of_the_repository_or_the_one_said(tmp_path):
         find_script(tmp_path / "other")
 
 
-def test_the_installed_script_is_found_without_the_repository(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        tfzoo, "__file__", str(tmp_path / "site-packages" / "tfzoo" / "__init__.py")
-    )
-    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
-    monkeypatch.setattr("sys.prefix", str(tmp_path))
+@pytest.mark.parametrize("how", ["data", "prefix", "user", "target"])
+def test_the_installed_script_is_found_without_the_repository(how, tmp_path, monkeypatch):
+    package = tmp_path / "target" / "tfzoo" / "__init__.py"
+    monkeypatch.setattr(tfzoo, "__file__", str(package))
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path / "data"))
+    monkeypatch.setattr("sys.prefix", str(tmp_path / "prefix"))
+    monkeypatch.setattr("site.getuserbase", lambda: str(tmp_path / "user"))
     with pytest.raises(FileNotFoundError, match="name one with --script"):
         find_script(None)
-    (tmp_path / "share" / "tfzoo").mkdir(parents=True)
-    (tmp_path / "share" / "tfzoo" / "train.sbatch").touch()
-    assert find_script(None) == tmp_path / "share" / "tfzoo" / "train.sbatch"
+    folder = tmp_path / how / "share" / "tfzoo"
+    folder.mkdir(parents=True)
+    (folder / "train.sbatch").touch()
+    assert find_script(None) == folder / "train.sbatch"
 
 
 def test_the_line_can_be_pasted(monkeypatch):

@@ -7,7 +7,8 @@ import re
 
 import pytest
 
-from tfzoo.slurm.sweep import endings, names, points, split
+from tfzoo.slurm.axes import split
+from tfzoo.slurm.sweep import LONGEST, endings, names, points
 from tfzoo.tracking.runs import checked_name
 
 DEPTH = "model.init_args.backbone.depth=2,4"
@@ -164,4 +165,29 @@ def test_names_can_be_folders_and_are_different_whatever_varies():
     assert len(set(found)) == len(found) == 32
     for name in found:
         assert checked_name("run id", name) == name
-        assert len(name) <= 170
+        assert len(name.encode()) <= LONGEST
+
+
+def test_quotes_around_a_value_have_done_their_work():
+    (first, second, third) = points(["data.path='a,b',\"c d\",''"])
+    assert first.flags == ("--data.path=a,b",)
+    assert second.flags == ("--data.path=c d",)
+    assert (third.flags, third.values) == (("--data.path=",), {"data.path": ""})
+    assert points(["""stop=['a',"b"]"""])[0].flags == ("""--stop=['a',"b"]""",)
+
+
+def test_dates_and_times_stay_what_was_written(tmp_path):
+    assert values(["data.revision=2026-01-31,12:30:00"]) == [
+        {"data.revision": "2026-01-31"},
+        {"data.revision": "12:30:00"},
+    ]
+    (tmp_path / "p.yaml").write_text("- {day: 2026-01-31, days: [2026-02-01]}\n")
+    (point,) = points(file=tmp_path / "p.yaml")
+    assert point.flags == ("--day=2026-01-31", '--days=["2026-02-01"]')
+
+
+def test_line_breaks_within_a_value_break_no_line(tmp_path):
+    (tmp_path / "p.csv").write_text('prompt\n"a\nb"\n')
+    assert points(file=tmp_path / "p.csv")[0].flags == ("--prompt=a\nb",)
+    (tmp_path / "p.jsonl").write_text('{"prompt": "a\u2028b\x85"}\n', encoding="utf-8")
+    assert points(file=tmp_path / "p.jsonl")[0].flags == ("--prompt=a\u2028b\x85",)

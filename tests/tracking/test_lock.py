@@ -76,6 +76,26 @@ def test_a_killed_one_is_taken_over_at_once(run, other):
     assert not running_file(run).exists()
 
 
+LOOKS = """
+import fcntl, os, sys, time
+file = os.open(sys.argv[1], os.O_RDONLY)
+fcntl.lockf(file, fcntl.LOCK_SH)
+print("looks", flush=True)
+time.sleep(0.3)
+"""
+
+
+def test_who_only_looks_keeps_nobody_from_training(run):
+    left(run, host=platform.node())
+    looks = [sys.executable, "-c", LOOKS, str(running_file(run))]
+    with subprocess.Popen(looks, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "looks\n"
+        lock = Lock(run)
+        lock.take()
+    assert holder(run).pid == os.getpid()
+    lock.release()
+
+
 def test_on_another_machine_a_sign_of_life_counts(run):
     left(run)
     assert holder(run).host == "elsewhere"

@@ -105,6 +105,10 @@ def test_a_training_that_ended_has_its_own_word_for_it(run):
         lived(run, {"how": how, "step": 3})
         assert state(run) == how
         assert state(run, state="COMPLETED") == how
+    lived(run, {"how": "finished", "step": 3})
+    assert state(run, state="RUNNING") == "finished"
+    lived(run, {"how": "stopped", "step": 3})
+    assert state(run, state="RUNNING") == "starting"  # it may be requeued
     # Asked to make room, it waits for its next life.
     assert state(run, state="PENDING") == "queued"
 
@@ -137,8 +141,8 @@ def test_a_new_submission_counts_before_what_was_trained_then(run):
 
 def test_a_strangers_job_of_the_same_number_is_not_ours(run):
     submitted(run)
-    lived(run, {"how": "finished", "step": 3})
-    assert state(run, state="RUNNING", comment="tfzoo:exp/b") == "finished"
+    lived(run, {"how": "stopped", "step": 3})
+    assert state(run, state="RUNNING", comment="tfzoo:exp/b") == "stopped"
     assert state(run, state="RUNNING", comment="tfzoo:exp/a") == "starting"
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.strategies import ModelParallelStrategy
+
 from tfzoo.cli.arguments import prepared
+from tfzoo.cli.experiment import NO_AVERAGES
 from tfzoo.cli.plan import PlannedExperiment
 from tfzoo.data import TaskData
 from tfzoo.data.corpora import CORPORA
 from tfzoo.data.source import READERS
 from tfzoo.slurm.resources import Resources
 from tfzoo.tracking.runs import Run, run_holding
+from tfzoo.training.intervals import check_counts
 
 
 class Said(NamedTuple):
@@ -45,6 +51,8 @@ class CheckedExperiment(PlannedExperiment):
 
     def instantiate_classes(self) -> None:
         self._check_files()
+        check_counts(self.settings)
+        check_averages(self.settings)
         check_devices(self.settings, self._get(self.config, "batches_per_step"), self.resources)
         self.cannot_suppose = False
         try:
@@ -110,8 +118,8 @@ def check_devices(settings: Any, batches_per_step: int | None, resources: Resour
         raise ValueError(f"trainer.accelerator is {accelerator}: say how many with --gpus")
     if accelerator == "cpu" and resources.gpus:
         raise ValueError(
-            f"trainer.accelerator is cpu, and would leave {resources.gpus} GPUs of each node idle: leave --gpus out, "
-            "or take -c configs/trainer/gpu.yaml"
+            f"trainer.accelerator is cpu, and would leave {resources.gpus} GPUs of each node idle: leave --gpus out "
+            "(--tasks 1 where a cluster file asks for them), or take -c configs/trainer/gpu.yaml"
         )
     devices = devices_of(settings["devices"])
     if devices not in (None, tasks):
@@ -135,6 +143,24 @@ def check_devices(settings: Any, batches_per_step: int | None, resources: Resour
         raise ValueError(
             f"batches_per_step must be a multiple of the {resources.processes} devices, not {batches_per_step}"
         )
+
+
+def check_averages(settings: Any) -> None:
+    """Raises ValueError where weights would be averaged that are sharded."""
+    strategy = settings["strategy"]
+    sharded = strategy == "fsdp2" or (
+        not isinstance(strategy, str) and issubclass(_class_of(strategy), ModelParallelStrategy)
+    )
+    if sharded and any(
+        issubclass(_class_of(one), WeightAveraging) for one in settings["callbacks"] or []
+    ):
+        raise ValueError(NO_AVERAGES)
+
+
+def _class_of(said: Any) -> type:
+    """The class that a config names."""
+    module, _, name = said["class_path"].rpartition(".")
+    return getattr(import_module(module), name)
 
 
 def devices_of(said: Any) -> int | None:

@@ -73,6 +73,10 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     # Batches by token budget know their rank themselves.
     "use_distributed_sampler": False,
 }
+NO_AVERAGES = (
+    "weights that are sharded cannot be averaged: leave the EMA callback out with --trainer.callbacks null, or train "
+    "with configs/trainer/ddp.yaml"
+)
 
 
 class ExperimentCLI(LightningCLI):
@@ -179,10 +183,7 @@ class ExperimentCLI(LightningCLI):
         set_intervals(trainer, self._get(self.config, "batches_per_step"))
         averages = any(isinstance(c, WeightAveraging) for c in settings["callbacks"])
         if averages and isinstance(trainer.strategy, ModelParallelStrategy):
-            raise ValueError(
-                "weights that are sharded cannot be averaged: leave the EMA callback out with "
-                "--trainer.callbacks null, or train with configs/trainer/ddp.yaml"
-            )
+            raise ValueError(NO_AVERAGES)
         return trainer
 
     def _open_run(self) -> Run:
@@ -206,7 +207,9 @@ class ExperimentCLI(LightningCLI):
             )
         if provenance.goes_on(run, asked=checkpoint == "last", named=named):
             # A requeued job goes on where its run stands; the first one finds nothing there yet.
-            newest = newest_sound(run)
+            # A checkpoint of somewhere else, to begin from, counts until there is one of its own.
+            elsewhere = None if checkpoint == "last" else checkpoint
+            newest = newest_sound(run) or elsewhere
             for config in (self.config, self.config_init):
                 config[self.subcommand]["ckpt_path"] = newest and str(newest)
         return run

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,6 @@ class Launch:
     points: list[dict[str, Any]] = field(default_factory=list)
     flags: list[list[str]] = field(default_factory=list)
     at_once: int | None = None
-    requeue: bool = True
 
     @property
     def is_sweep(self) -> bool:
@@ -56,8 +55,6 @@ class Launch:
         folder = str(self.folder).replace("%", "%%")
         options.append(f"--output={folder}/slurm-{'%a' if self.is_sweep else '%j'}.out")
         options.append(f"--comment={self.comment}")
-        if not self.requeue:
-            options.append("--no-requeue")
         arguments = list(self.common)
         if self.is_sweep:
             most = f"%{self.at_once}" if self.at_once else ""
@@ -113,7 +110,7 @@ class Launch:
 
     def _points(self) -> str:
         lines = (
-            json.dumps({"run_id": run.id, "flags": flags}, ensure_ascii=False)
+            json.dumps({"run_id": run.id, "flags": flags})
             for run, flags in zip(self.runs, self.flags, strict=True)
         )
         return "".join(f"{line}\n" for line in lines)
@@ -134,11 +131,12 @@ class _Made:
 
     def __init__(self) -> None:
         self.folders: list[Path] = []
+        self.around: list[Path] = []
         self.files: dict[Path, bytes | None] = {}
 
     def folder(self, folder: Path) -> None:
         missing = [folder] if not folder.exists() else []
-        missing += [parent for parent in folder.parents if not parent.exists()]
+        around = [parent for parent in folder.parents if not parent.exists()]
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -146,6 +144,7 @@ class _Made:
                 f"no folder can be made at {folder} ({error.strerror}): choose one that you can write to with --runs"
             ) from None
         self.folders += missing
+        self.around += around
 
     def file(self, file: Path) -> None:
         self.files[file] = file.read_bytes() if file.exists() else None
@@ -158,6 +157,9 @@ class _Made:
                 write_whole(file, content)
             else:
                 file.unlink(missing_ok=True)
+        for folder in self.around:
+            with suppress(OSError):  # another's run may lie there by now
+                folder.rmdir()
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import re
 import shutil
@@ -72,7 +71,7 @@ def jobs(ids: Iterable[str] = ()) -> dict[str, Job]:
         return {}
     asked = list(dict.fromkeys(ids))
     command = ("squeue", "--noheader", "--array", "--states=all", f"--format={_FORMAT}")
-    if (answer := _answer(*command, f"--user={_user()}")) is None:
+    if (answer := _answer(*command, f"--user={os.getuid()}")) is None:
         raise OSError("squeue does not answer: SLURM's controller may be down")
     found = parse_queue(answer)
     # squeue tells no exit code, and no job of another user.
@@ -149,13 +148,6 @@ def _exit(code: str) -> str:
     """`1:0` or `0:9` in words."""
     status, _, signal = code.partition(":")
     return f"signal {signal}" if signal not in ("", "0") else f"exit code {status}"
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a number without a name, as in some containers
-        return str(os.getuid())
 
 
 def _answer(*command: str) -> str | None:

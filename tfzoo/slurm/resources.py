@@ -15,13 +15,17 @@ import yaml
 CLUSTER = "TFZOO_CLUSTER"
 """Environment variable: the file of a site's defaults, where --cluster says none."""
 
+SHORTEST = 240
+"""Seconds of a time limit, of which the batch script's warning takes 120, and SLURM up to 60 more."""
 _TIME = r"\d+|\d+:\d+|\d+:\d+:\d+|\d+-\d+|\d+-\d+:\d+|\d+-\d+:\d+:\d+|(?i:infinite|unlimited)"
 _OURS = {
     "array": "--sweep",
+    "clusters": "$SLURM_CLUSTERS, which squeue heeds too",
     "chdir": "the folder you submit from",
     "comment": "tfzoo, which knows its jobs by it",
     "output": "tfzoo, which keeps it in the run's folder",
     "parsable": "tfzoo",
+    "test-only": "--dry-run",
     "wait": "--wait",
     "wrap": "--script",
     "nodes": "--nodes",
@@ -29,6 +33,7 @@ _OURS = {
     "gpus-per-node": "--gpus",
     "gpus-per-task": "--gpus",
     "ntasks": "--tasks",
+    "ntasks-per-gpu": "--gpus",
     "ntasks-per-node": "--tasks",
     "tasks-per-node": "--tasks",
     "time": "--time",
@@ -72,7 +77,8 @@ class Resources:
                 raise ValueError(f"{key} must be at least 1, not {value}")
         if self.gpus is not None and not re.fullmatch(r"([\w.-]+:)?[1-9]\d*", self.gpus):
             raise ValueError(
-                f"gpus must be a number above 0, or a type and a number, as a100:4, not {self.gpus!r}"
+                f"gpus must be a number above 0, or a type and a number, as a100:4, not {self.gpus!r}; where there "
+                "are none, say --tasks N"
             )
         if self.gpus is not None and self.tasks not in (None, self.gpu_count):
             raise ValueError(
@@ -82,12 +88,22 @@ class Resources:
             raise ValueError(
                 f"time must be minutes, HH:MM:SS, D-HH or D-HH:MM:SS, not {self.time!r}"
             )
+        if self.time is not None and 0 < seconds_of(self.time) < SHORTEST and not self._says_when:
+            raise ValueError(
+                f"time {self.time} is too short: two minutes before its end a job is asked to save and to start again; "
+                "give it four at least, or say --sbatch=--signal=SIGUSR2@30"
+            )
         if self.memory is not None and not re.fullmatch(r"\d+[KMGTkmgt]?", self.memory):
             raise ValueError(f"memory must be a number with K, M, G or T, not {self.memory!r}")
         if self.name is not None:
             _check_name(self.name)
         for option in self.options:
             _check_option(option)
+
+    @property
+    def _says_when(self) -> bool:
+        """Whether it is said when the job is warned of its end."""
+        return any(option.startswith("--signal=") for option in self.options)
 
     @property
     def gpu_count(self) -> int:
@@ -188,6 +204,21 @@ def resources_of(said: Mapping[str, Any], base: Resources | None = None) -> Reso
     return replace(base, **given)
 
 
+def seconds_of(time: str) -> float:
+    """Of a time limit as sbatch takes it; 0 means that there is none."""
+    if time.lower() in ("infinite", "unlimited"):
+        return 0
+    days, dash, rest = time.rpartition("-")
+    parts = [int(part) for part in rest.split(":")]
+    if dash:  # D-HH[:MM[:SS]]
+        hours, minutes, seconds = [*parts, 0, 0][:3]
+    elif len(parts) < 3:  # MM[:SS]
+        hours, (minutes, seconds) = 0, [*parts, 0][:2]
+    else:
+        hours, minutes, seconds = parts
+    return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
 def _whole(key: str, value: Any) -> int:
     if not re.fullmatch(r"-?\d+", str(value)):
         raise ValueError(f"{key} must be a whole number, not {value!r}")
@@ -206,9 +237,11 @@ def _check_name(name: str) -> None:
 
 def _check_option(option: str) -> None:
     found = re.match(r"--([\w-]+)(=|$)", option)
+    if found and found[1] == "gres" and re.search(r"[=,]gpu\b", option):
+        raise ValueError(f"GPUs are asked for with --gpus, one task each: leave {option} out")
     if not found:
         raise ValueError(
-            f"an option for sbatch must be a long one in one word, as --gres=gpu:2, not {option!r}"
+            f"an option for sbatch must be a long one in one word, as --exclude=node7, not {option!r}"
         )
     if (instead := _OURS.get(found[1])) is not None:
         raise ValueError(f"sbatch's --{found[1]} is set by {instead}: leave {option} out")

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import shutil
+import site
 import subprocess
 import sys
 import sysconfig
@@ -59,10 +60,13 @@ class Submission:
             ) from None
         if done.returncode != 0:
             raise ValueError(f"sbatch refused the job: {_reason(done.stderr)}")
-        number = re.match(r"\d+", done.stdout.strip().splitlines()[-1] if done.stdout else "")
-        if number is None:
+        # With its cluster where there are several; a site may print more before it.
+        numbers = re.findall(r"^(\d+)(?:;.*)?$", done.stdout, flags=re.M)
+        if not numbers:
             raise ValueError(f"sbatch answered without a job's number: {done.stdout.strip()!r}")
-        return number[0]
+        if told := done.stderr.strip():
+            print(told, file=sys.stderr)
+        return numbers[-1]
 
 
 def check_sbatch() -> None:
@@ -82,10 +86,9 @@ def find_script(said: str | Path | None) -> Path:
             raise FileNotFoundError(f"there is no batch script {said}")
         return script
     beside = Path(tfzoo.__file__).parents[1]
-    installed = [
-        Path(root) / "share" / "tfzoo" for root in (sysconfig.get_path("data"), sys.prefix)
-    ]
-    places = [beside / SCRIPT, *(folder / SCRIPT.name for folder in installed)]
+    # Of an environment, of a user (pip --user), of a folder (pip --target).
+    roots = (sysconfig.get_path("data"), sys.prefix, site.getuserbase(), beside)
+    places = [beside / SCRIPT, *(Path(root) / "share/tfzoo" / SCRIPT.name for root in roots)]
     for script in places:
         if script.is_file():
             return script

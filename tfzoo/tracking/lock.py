@@ -23,6 +23,10 @@ BEAT = 30.0
 """Seconds between two signs of life."""
 SILENT = 4 * BEAT
 """Seconds without one, after which a process on another machine is taken for dead."""
+TRIES = 10
+"""How often a lock that cannot be had is tried again."""
+PAUSE = 0.1
+"""Seconds between two tries."""
 
 
 def running_file(run: Run) -> Path:
@@ -97,20 +101,28 @@ class Lock:
 
     def take(self) -> None:
         """Raises BlockingIOError naming who trains there."""
-        descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            free = _try_lock(descriptor, fcntl.LOCK_EX)
-            before = _read(descriptor)
-            lives = before is not None and _lives(before, free, os.fstat(descriptor).st_mtime)
-            gone = not _is_same(descriptor, self.file)  # whoever held it has just let go of it
-            if lives or gone or free is False:
-                raise _in_use(self.file.parent, before)
-            content = json.dumps(asdict(self.holder)).encode()
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, content + b"\n", 0)
-        except BaseException:
+        for patience in range(TRIES, -1, -1):
+            descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                free = _try_lock(descriptor, fcntl.LOCK_EX)
+                before = _read(descriptor)
+                lives = before is not None and _lives(before, free, os.fstat(descriptor).st_mtime)
+                gone = not _is_same(descriptor, self.file)  # whoever held it has just let go of it
+                if not (lives or gone or free is False):
+                    self._begin(descriptor)
+                    return
+                if patience == 0 or (lives and free is not False):
+                    raise _in_use(self.file.parent, before)
+            except BaseException:
+                os.close(descriptor)
+                raise
             os.close(descriptor)
-            raise
+            time.sleep(PAUSE)  # somebody may only look who trains here, and hold the lock for that
+
+    def _begin(self, descriptor: int) -> None:
+        content = json.dumps(asdict(self.holder)).encode()
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, content + b"\n", 0)
         self.descriptor = descriptor
         _held[self.file.absolute()] = self
         threading.Thread(target=self._beat, name="sign of life", daemon=True).start()

@@ -101,7 +101,10 @@ class Circumstances:
         if left and (trains := holder(self.run)) is not None:
             return State("running", trains.told())
         job = self.known(queue)
-        if job is not None and job.is_there:
+        # SLURM takes a while to see the end of a job.
+        over = job is not None and not job.waits and self.began and not left
+        over = over and self._ended(None).word == "finished"
+        if job is not None and job.is_there and not over:
             return State("queued" if job.waits else "starting", job.reason)
         if left:
             return State("killed", job.told() if job else "")
