@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from tfzoo.tracking.metrics import MetricsFile
+from tfzoo.tracking.readings import Figures
 from tfzoo.tracking.runs import Run
 from tfzoo.tracking.submitted import Submitted
-from tfzoo.tracking.table import Figures, Row, ranked, scan
+from tfzoo.tracking.table import Row, ranked, scan
 
 
 @dataclass

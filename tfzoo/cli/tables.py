@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,13 @@ COLOURS = {
 
 def rows_of(root: Path) -> list[Row]:
     """All runs under a folder, with what SLURM says of those whose own word does not settle it."""
-    rows = [Row(run) for run in scan(root)]
+    return with_jobs([Row(run) for run in scan(root)])
+
+
+def with_jobs(rows: list[Row]) -> list[Row]:
+    """The same rows; SLURM is asked where any of them was a job of its."""
+    if not any(row.circumstances.job for row in rows):
+        return rows
     asked = [
         row.circumstances.job for row in rows if row.state.word in ("unknown", "killed", "failed")
     ]
@@ -56,9 +62,27 @@ def table(*columns: str, numbers: Iterable[str] = ()) -> Table:
     return table
 
 
-def show(table: Table) -> None:
-    # Whoever reads a pipe wants whole lines.
-    Console(width=None if sys.stdout.isatty() else 250).print(table)
+def width() -> int:
+    """Of the terminal; whoever reads a pipe wants whole lines."""
+    return Console().width if sys.stdout.isatty() else 250
+
+
+MANY = 100
+"""Rows from which on a column is drawn as one cell: rich takes a second for the cells of seven hundred rows."""
+
+
+def show(table: Table, columns: Sequence[Sequence[Text]] = ()) -> None:
+    """Print a table, filled with the cells of its columns where they are given."""
+    many = bool(columns) and len(columns[0]) >= MANY
+    for place in range(len(columns)):
+        table.columns[place].no_wrap = many
+    for row in [map(_joined, columns)] if many else zip(*columns, strict=True):
+        table.add_row(*row)
+    Console(width=width()).print(table)
+
+
+def _joined(cells: Sequence[Text]) -> Text:
+    return Text("\n").join(cells)
 
 
 def state(word: str, why: str) -> Text:
