@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tfzoo.cli.svg import bounds, ticks
 from tfzoo.tracking.readings import Curve, thinned
 
 COLOURS = (33, 208, 35, 170, 160, 37, 136, 99)
@@ -35,6 +36,13 @@ def chart(
     figure.title(title)
     figure.label("step", "x", "lower")
     figure.legend(False)
+    points = [point for curve in curves for point in curve]
+    steps, values = [step for step, _ in points], [value for _, value in points]
+    across = ticks(min(min(steps), max(steps) - 1), max(steps), whole=True)
+    figure.ruler("x", "lower").ticks(across, [f"{tick:g}" for tick in across])
+    up = ticks(*bounds(values))
+    figure.ruler("y", "left").ticks(up, [f"{tick:.6g}" for tick in up])
+    figure.ruler("y", "left").lim(*bounds(values))
     for place, curve in enumerate(curves):
         if not curve:
             continue

@@ -101,7 +101,8 @@ def _tell(compared: Compared) -> None:
         better = "lower is better" if drawn.lower else "higher is better"
         title = f"{drawn.metric} ({better})"
         print()
-        print(chart(title, compared.letters, drawn.curves, size, sys.stdout.isatty()))
+        coloured = console.is_terminal and not console.no_color
+        print(chart(title, compared.letters, drawn.curves, size, coloured))
 
 
 def _tell_differences(title: str, compared: Compared, found: Sequence[Difference]) -> None:

@@ -128,6 +128,8 @@ class Compared:
                 cells = [f"{one[0]:.4g} at {one[1]}" if one else "-" for one in bests]
                 found = self._marked(metric, [one and one[0] for one in bests])
                 told.append(Line(f"best {metric}", cells, found))
+                if lasts == [one and one[0] for one in bests]:
+                    continue  # they stand there already
             cells = ["-" if one is None else f"{one:.4g}" for one in lasts]
             name = f"last {metric}" if any(bests) else metric
             told.append(Line(name, cells, self._marked(metric, lasts)))
@@ -141,9 +143,9 @@ class Compared:
         return lower_is_better(metric, modes)
 
     def _marked(self, metric: str, values: Sequence[float | None]) -> frozenset[int]:
-        """Where the best of them stands; nowhere if they are all the same."""
+        """Where the best of them stands; nowhere if they are all the same, or of different tasks."""
         finite = [v for v in values if v is not None and math.isfinite(v)]
-        if len(finite) < 2 or len(set(finite)) == 1:
+        if len(set(finite)) < 2 or len(self.tasks) > 1:
             return frozenset()
         best = min(finite) if self._lower(metric) else max(finite)
         return frozenset(place for place, value in enumerate(values) if value == best)

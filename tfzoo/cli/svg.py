@@ -20,7 +20,7 @@ def chart(title: str, names: Sequence[str], letters: Sequence[str], curves: Sequ
     """The curves of one metric over steps; each is drawn in the class `run0`, `run1` and so on."""
     thin = [thinned(curve, MOST) for curve in curves]
     points = [point for curve in thin for point in curve]
-    lowest, highest = _bounds([value for _, value in points])
+    lowest, highest = bounds([value for _, value in points])
     last = max(step for step, _ in points)
     first = min(min(step for step, _ in points), last - 1)
 
@@ -38,7 +38,7 @@ def chart(title: str, names: Sequence[str], letters: Sequence[str], curves: Sequ
             f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>'
             f'<text class="tick" x="{LEFT - 8}" y="{y(value) + 4:.1f}" text-anchor="end">{value:.6g}</text>'
         )
-    for value in ticks(first, last):
+    for value in ticks(first, last, whole=True):
         parts.append(
             f'<text class="tick" x="{x(value):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{value:.6g}</text>'
         )
@@ -63,15 +63,16 @@ def chart(title: str, names: Sequence[str], letters: Sequence[str], curves: Sequ
     return "".join([*parts, "</svg>"])
 
 
-def _bounds(values: Sequence[float]) -> tuple[float, float]:
+def bounds(values: Sequence[float]) -> tuple[float, float]:
+    """Where an axis of such values begins and ends."""
     lowest, highest = min(values), max(values)
     room = 0.04 * (highest - lowest) or abs(highest) * 0.1 or 1.0
     return lowest - room, highest + room
 
 
-def ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers between two others, about so many: 1, 2 or 5 times a power of ten apart."""
-    raw = (high - low) / about
+def ticks(low: float, high: float, whole: bool = False) -> list[float]:
+    """A handful of round numbers between two others: 1, 2 or 5 times a power of ten apart; whole ones, if asked."""
+    raw = max((high - low) / 5, 1.0 if whole else 0.0)
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * size for size in (1, 2, 5, 10) if power * size >= raw)
     first, last = math.ceil(low / step), math.floor(high / step)
