@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
+import time
 
 import pytest
 from read_tables import cells
@@ -206,3 +209,43 @@ def test_mistakes(runs, capsys, said, told):
 def test_an_empty_folder(tmp_path, capsys):
     assert main(["runs", str(tmp_path)]) == 0
     assert capsys.readouterr().out.startswith("no runs in")
+
+
+@pytest.mark.slow
+def test_a_run_killed_in_the_middle_is_shown_as_killed_with_its_figures_so_far(
+    experiment, tmp_path, capsys
+):
+    code = "import sys; from tfzoo.cli import main; sys.exit(main())"
+    flags = ["--run_id=1", "--trainer.max_steps=100000", "--trainer.log_every_n_steps=1"]
+    runs = ["--runs", str(tmp_path / "runs")]
+    command = [sys.executable, "-c", code, "fit", "-c", str(experiment("Generation"))]
+    folder = tmp_path / "runs" / "generation" / "1"
+    metrics = folder / "metrics.csv"
+    with subprocess.Popen([*command, *flags, *runs], stdout=subprocess.DEVNULL) as training:
+        try:
+            patience = time.monotonic() + 120
+            while not metrics.exists() or metrics.read_text().count("\n") < 8:
+                assert training.poll() is None
+                assert time.monotonic() < patience
+                time.sleep(0.05)
+            assert main(["runs", str(folder), "--json"]) == 0
+            (alive,) = json.loads(capsys.readouterr().out)
+        finally:
+            training.kill()
+    assert main(["runs", str(folder), "--json"]) == 0
+    (dead,) = json.loads(capsys.readouterr().out)
+    assert (alive["state"], dead["state"]) == ("running", "killed")
+    assert dead["step"] >= alive["step"] > 0
+    assert dead["best"]["val/loss"]["value"] > 0
+    assert dead["last"]["train/loss"] > 0
+    assert dead["parameters"] > 0
+    assert dead["throughput"]["value"] > 0
+    assert dead["seconds"] is not None
+    # Beside a run that is whole it can be compared as any other.
+    assert main(["compare", str(folder), str(folder), "--html", str(tmp_path / "a.html")]) == 2
+    assert "two runs or more" in capsys.readouterr().err
+    (folder.parent / "2").mkdir()
+    for name in ("metrics.csv", "config.yaml"):
+        (folder.parent / "2" / name).write_bytes((folder / name).read_bytes()[:-3])
+    assert main(["compare", str(folder.parent), "--html", str(tmp_path / "a.html")]) == 0
+    assert "A  generation/1  killed" in capsys.readouterr().out

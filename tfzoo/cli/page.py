@@ -63,11 +63,12 @@ def _curves(compared: Compared) -> list[str]:
     told = []
     for drawn in compared.charts:
         better = "lower" if drawn.lower else "higher"
-        told.append(
-            f'<h3>{escape(drawn.metric)} <span class="note">({better} is better)</span></h3>'
-        )
-        told.append(chart(drawn.metric, compared.names, compared.letters, drawn.curves))
-    return told or ['<p class="note">No metrics yet.</p>']
+        head = f'<h3>{escape(drawn.metric)} <span class="note">({better} is better)</span></h3>'
+        picture = chart(drawn.metric, compared.names, compared.letters, drawn.curves)
+        told.append(f"<div>{head}{picture}</div>")
+    if not told:
+        return ['<p class="note">No metrics yet.</p>']
+    return ['<div class="side">', *told, "</div>"]
 
 
 def _differences(compared: Compared, found: Sequence[Difference], id: str) -> str:
