@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfzoo.tracking.samples import write_table
+from tfzoo.tracking.samples import read_table, write_table
 
 
 def test_cells_cannot_break_the_table(tmp_path):
@@ -22,3 +22,13 @@ def test_cells_cannot_break_the_table(tmp_path):
         "| &lt;script> | image 28x28 | 7 |",
         "|  | None | end |",
     ]
+
+
+def test_a_table_reads_back_as_it_was_written(tmp_path):
+    path = tmp_path / "samples.md"
+    rows = [["a | b\\", "两行\n文字"], ["<br> & <script>", ""], ["", "\\| "]]
+    write_table(path, ["source", "target"], rows)
+    assert read_table(path) == (["source", "target"], rows)
+    assert read_table(tmp_path / "none.md") == ([], [])
+    path.write_text("")
+    assert read_table(path) == ([], [])

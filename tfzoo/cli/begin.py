@@ -37,7 +37,7 @@ class Begin(SaveConfigCallback):
         if trainer.is_global_zero:
             sweep(Path(trainer.default_root_dir))
             self.save_config(trainer, pl_module, "fit")
-            notes |= {"provenance": self.save_provenance(trainer, pl_module)}
+            notes |= {"provenance": self.save_provenance(trainer, pl_module, notes)}
             if trainer.ckpt_path is not None:
                 tell_resumed(trainer.ckpt_path, trainer.global_step)
         for logger in trainer.loggers:
@@ -45,7 +45,9 @@ class Begin(SaveConfigCallback):
                 logger.rewind(trainer.global_step)
             logger.log_hyperparams(notes)
 
-    def save_provenance(self, trainer: Any, pl_module: Any) -> dict[str, Any]:
+    def save_provenance(
+        self, trainer: Any, pl_module: Any, notes: dict[str, Any]
+    ) -> dict[str, Any]:
         """Adds under which circumstances training begins or goes on to the run's provenance.json."""
         new = provenance.entry(
             ["tfzoo", *self.command],
@@ -55,6 +57,7 @@ class Begin(SaveConfigCallback):
             else None,
             data=trainer.datamodule.fingerprint(),
             best=dict(zip(("metric", "mode"), pl_module.best, strict=True)),
+            parameters=notes.get("parameters"),
             **circumstances(trainer, pl_module.seed),
         )
         tell_changed(provenance.append(Run(Path(trainer.default_root_dir)), new))

@@ -59,6 +59,7 @@ from tfzoo.training.guard import Guard
 from tfzoo.training.intervals import check_counts, set_intervals
 from tfzoo.training.last import Last
 from tfzoo.training.others import EndOthers
+from tfzoo.training.pace import Pace
 from tfzoo.training.stopping import Stop
 
 TRAINER_DEFAULTS: dict[str, Any] = {
@@ -294,7 +295,7 @@ class ExperimentCLI(LightningCLI):
         last = [c for c in callbacks if isinstance(c, Last)] or [Last()]
         callbacks = [*(c for c in callbacks if not isinstance(c, Last)), *last]
         # First, so that they see the averaged weights before EMA puts the current ones back.
-        for kind in (Guard, Stop, Show, LearningRateMonitor, EndOthers):
+        for kind in (Guard, Stop, Show, Pace, LearningRateMonitor, EndOthers):
             if not any(isinstance(c, kind) for c in callbacks):
                 callbacks = [kind(), *callbacks]
         watched = self._get(self.config_init, "trainer")["enable_progress_bar"] is not False

@@ -46,8 +46,11 @@ COMMANDS = {
         "tfzoo.cli.plan:plan",
     ),
     "submit": Command("submit an experiment or a sweep to SLURM", "tfzoo.cli.submit:submit"),
-    "jobs": Command("the SLURM jobs of this project and their runs", "tfzoo.cli.overview:jobs"),
-    "runs": Command("all runs in one table; a sweep by what varies", "tfzoo.cli.overview:runs"),
+    "jobs": Command("the SLURM jobs of this project and their runs", "tfzoo.cli.jobs:jobs"),
+    "runs": Command("all runs in one ranked table; a sweep by what varies", "tfzoo.cli.runs:runs"),
+    "compare": Command(
+        "what differs between runs: configs, figures, curves", "tfzoo.cli.compare:compare"
+    ),
     "translate": Command("translate text with a checkpoint", "tfzoo.cli.apply:translate"),
     "classify": Command(
         "classify text or image files with a checkpoint", "tfzoo.cli.apply:classify"

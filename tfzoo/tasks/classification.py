@@ -112,6 +112,7 @@ class TextClassification(Classification):
     facts: TextFacts
     network: TextClassifier
     columns = ("text", "label", "read as", "probability")
+    counted = "texts"
     fixed = ("pooling",)
 
     def __init__(
@@ -241,6 +242,7 @@ class ImageClassification(Classification):
     facts: ImageFacts
     network: ImageClassifier
     columns = ("image", "label", "read as", "probability")
+    counted = "images"
     fixed = ("patch", "pooling")
 
     def __init__(

@@ -38,6 +38,7 @@ class Generation(Task):
     facts: LanguageFacts
     network: LanguageModel
     columns = ("prompt", "text")
+    counted = "tokens"
     fixed = ("tie",)
 
     def __init__(

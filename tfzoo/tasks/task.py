@@ -67,14 +67,15 @@ class Task(LightningModule):
 
     Class attributes: `facts_class`, the facts it needs; `columns`, the names of what the rows
     are made of that `validation_step` returns as {"rows": [...]};
-    `best`, the metric whose best checkpoint is kept; `fixed`, settings beside the backbone without which
-    weights mean nothing.
+    `best`, the metric whose best checkpoint is kept; `counted`, what the counts of its losses are of: tokens, texts,
+    images; `fixed`, settings beside the backbone without which weights mean nothing.
     """
 
     facts_class: ClassVar[type[Facts]]
     network: nn.Module
     columns: ClassVar[tuple[str, ...]] = ()
     best: ClassVar[tuple[str, Literal["min", "max"]]] = ("val/loss", "min")
+    counted: ClassVar[str] = "samples"
     fixed: ClassVar[tuple[str, ...]] = ()
 
     def __init__(

@@ -41,6 +41,7 @@ class Translation(Task):
     facts: TranslationFacts
     network: Seq2Seq
     columns = ("source", "reference", "translation")
+    counted = "tokens"
     best = ("val/chrf", "max")
     fixed = ("tie",)
 

@@ -81,6 +81,18 @@ def end(run: Run, how: str, step: int) -> None:
             _write(provenance_file(run), entries)
 
 
+def note_pace(run: Run, step: int, counted: str, count: int, seconds: float) -> None:
+    """Notes in the latest entry how far that life is: after which step, in how many seconds of training, how much.
+
+    counted: what the count is of, such as "tokens". It stays when the process is killed.
+    """
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
+    told = {"time": now, "step": step, "counted": counted, "count": count, "seconds": seconds}
+    with suppress(OSError):  # as above
+        if entries := _entries(run):
+            _write(provenance_file(run), [*entries[:-1], entries[-1] | {"pace": told}])
+
+
 def _entries(run: Run) -> list[dict[str, Any]]:
     """None where there is no file, or a damaged one."""
     try:

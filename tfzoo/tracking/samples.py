@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,3 +27,19 @@ def _cell(value: Any) -> str:
         return f"image {'x'.join(map(str, value.shape))}"
     text = str(value).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
     return "<br>".join(text.splitlines())
+
+
+def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows of such a file, as texts; none where it is not there, or no table."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError:
+        return [], []
+    table = [line for line in lines if line.startswith("| ") and line.endswith(" |")]
+    head, *rows = [[_text(cell) for cell in line[2:-2].split(" | ")] for line in table] or [[]]
+    return head, [row for row in rows[1:] if len(row) == len(head)]
+
+
+def _text(cell: str) -> str:
+    text = cell.replace("<br>", "\n").replace("&lt;", "<")
+    return re.sub(r"\\([\\|])", r"\1", text)

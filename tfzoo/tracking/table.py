@@ -1,110 +1,25 @@
-"""Runs as rows of a table: circumstances, state, and the figures of metrics.csv, read fast."""
+"""Runs as rows of a table, each read only as far as it is asked."""
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tfzoo.tracking.readings import Figures, lower_is_better
 from tfzoo.tracking.runs import Run
+from tfzoo.tracking.settings import setting
 from tfzoo.tracking.state import Circumstances, Job, State
 from tfzoo.tracking.submitted import seconds, submission_file
 
 FIRST = ("val/accuracy", "val/chrf", "val/loss")
 """The metric to rank runs by, where a run does not say which."""
-_LOWER = re.compile(r"loss|perplexity|bits|error|norm|seconds|memory", re.I)
-
-
-@dataclass(frozen=True)
-class Figures:
-    """What metrics.csv says.
-
-    step: how many were done at the last row (rows are numbered by the step that they end, from 0); last: of each metric
-    the last value; best: of each validation or test metric the best value, and after how many steps.
-    """
-
-    step: int | None = None
-    last: dict[str, float] = field(default_factory=dict)
-    best: dict[str, tuple[float, int]] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, path: Path, modes: Mapping[str, str] | None = None) -> Figures:
-        """Those of a file; none where there is no file, and without a last line that was cut short.
-
-        modes: of metrics, "min" or "max"; others are taken for what their names say.
-        """
-        try:
-            content = path.read_bytes()
-        except OSError:
-            return cls()
-        lines = content[: content.rfind(b"\n") + 1].splitlines()
-        columns = next(csv.reader([lines[0].decode("utf-8", "replace")])) if lines else []
-        if "step" not in columns:
-            return cls()
-        rows = lines[1:]
-        last = _last(columns, rows)
-        step = last.pop("step", None)
-        return cls(None if step is None else int(step) + 1, last, _best(columns, rows, modes or {}))
-
-
-def _last(columns: Sequence[str], rows: Sequence[bytes]) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for row in reversed(rows):
-        for column, cell in zip(columns, row.split(b","), strict=False):
-            if cell and column not in found:
-                found[column] = _number(cell)
-        if len(found) == len(columns):
-            break
-    return {column: found[column] for column in columns if column in found}
-
-
-def _best(
-    columns: Sequence[str], rows: Sequence[bytes], modes: Mapping[str, str]
-) -> dict[str, tuple[float, int]]:
-    measured = [i for i, c in enumerate(columns) if c.startswith(("val/", "test/"))]
-    if not measured:
-        return {}
-    # Most rows are of training, and end in blanks.
-    width = len(columns)
-    blank = b"," * (width - measured[0]) if measured == list(range(measured[0], width)) else None
-    step = columns.index("step")
-    lower = {columns[i]: lower_is_better(columns[i], modes) for i in measured}
-    best: dict[str, tuple[float, int]] = {}
-    for row in rows:
-        if blank is not None and row.endswith(blank):
-            continue
-        cells = row.split(b",")
-        for place in measured:
-            if place < len(cells) and cells[place]:
-                name, value = columns[place], _number(cells[place])
-                if name not in best or _better(value, best[name][0], lower[name]):
-                    best[name] = (value, int(_number(cells[step])) + 1)
-    return best
-
-
-def _number(cell: bytes) -> float:
-    try:
-        return float(cell)
-    except ValueError:
-        return math.nan
-
-
-def lower_is_better(metric: str, modes: Mapping[str, str] | None = None) -> bool:
-    """By what is said of it, "min" or "max", else by its name."""
-    said = (modes or {}).get(metric)
-    return said == "min" if said else bool(_LOWER.search(metric))
-
-
-def _better(value: float, than: float, lower: bool) -> bool:
-    if math.isnan(than) or math.isnan(value):
-        return math.isnan(than) and not math.isnan(value)
-    return value < than if lower else value > than
 
 
 class Row:
@@ -114,6 +29,7 @@ class Row:
         self.run = run
         self.queue: Mapping[str, Job] = queue or {}
         self.circumstances = Circumstances(run)
+        self._settings: dict[str, Any] = {}
 
     @cached_property
     def state(self) -> State:
@@ -163,8 +79,55 @@ class Row:
         first = submitted.time if submitted else 0.0
         return first or (seconds(entries[0].get("started")) if entries else 0.0)
 
+    @property
+    def started(self) -> str | None:
+        """When it was first trained, ISO 8601."""
+        entries = self.circumstances.entries
+        return entries[0].get("started") if entries else None
+
+    @property
+    def seconds(self) -> float | None:
+        """Of wall time, from start to end of all its lives; of one that was killed, up to its last sign."""
+        entries = self.circumstances.entries
+        spent = 0.0
+        for place, entry in enumerate(entries):
+            goes = place == len(entries) - 1 and self.state.word == "running"
+            signs = [_time(entry, "pace"), _time(entry, "ended"), time.time() if goes else 0.0]
+            spent += max(0.0, max(signs) - self.circumstances.time_of(entry))
+        return round(spent, 3) if entries else None
+
+    @property
+    def parameters(self) -> int | None:
+        entries = self.circumstances.entries
+        found = entries[-1].get("parameters") if entries else None
+        return found if isinstance(found, int) else None
+
+    @property
+    def throughput(self) -> tuple[float, str] | None:
+        """How much was trained on in a second of the newest life that tells, and of what: tokens, texts, images."""
+        for entry in reversed(self.circumstances.entries):
+            pace = entry.get("pace")
+            with suppress(TypeError, KeyError, ValueError, ZeroDivisionError):
+                return float(pace["count"]) / float(pace["seconds"]), str(pace["counted"])
+        return None
+
+    @property
+    def commit(self) -> str | None:
+        """Of the newest life, in short; with a + where the files differed from it."""
+        entries = self.circumstances.entries
+        git = entries[-1].get("git") if entries else None
+        if not isinstance(git, dict) or not git.get("commit"):
+            return None
+        return str(git["commit"])[:8] + ("+" if git.get("changed") else "")
+
+    def setting(self, key: str) -> Any:
+        """Of its config by a dotted key; ABSENT where it has none."""
+        if key not in self._settings:
+            self._settings[key] = setting(self.run, key)
+        return self._settings[key]
+
     def to_dict(self) -> dict[str, Any]:
-        figures = self.figures
+        figures, through = self.figures, self.throughput
         return {
             "experiment": self.run.experiment,
             "run": self.run.id,
@@ -176,6 +139,11 @@ class Row:
             "step": figures.step,
             "max_steps": self.max_steps,
             "metric": self.main,
+            "parameters": self.parameters,
+            "throughput": through and {"value": through[0], "unit": f"{through[1]}/s"},
+            "seconds": self.seconds,
+            "commit": self.commit,
+            "started": self.started,
             "last": figures.last,
             "best": {k: {"value": v, "step": step} for k, (v, step) in figures.best.items()},
         }
@@ -208,6 +176,11 @@ def ranked(rows: Iterable[Row], metric: str) -> list[Row]:
         return math.isnan(value), value if lower_is_better(metric, row.modes) else -value
 
     return sorted(rows, key=key)
+
+
+def _time(entry: Mapping[str, Any], sign: str) -> float:
+    told = entry.get(sign)
+    return seconds(told.get("time")) if isinstance(told, dict) else 0.0
 
 
 def _of_sweep(run: Run, id: str) -> bool:

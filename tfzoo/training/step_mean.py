@@ -20,13 +20,14 @@ class StepMean:
     Backward takes each batch's sum divided by a power of two, which is exact; by how many losses it should be divided
     is known only when the last batch of the step has come. A step of a single batch needs none of this.
 
-    latest: scalar, the loss of the step closed last.
+    latest: scalar, the loss of the step closed last; done: scalar, of how many losses all steps so far were the means.
     """
 
     latest: Tensor
 
     def __init__(self) -> None:
         self.unit: float | None = None  # about the losses of a batch, the same on every device
+        self.done: Tensor | None = None
         self.seen: Tensor | None = None  # (2,) the sum of losses and their number, of this device
 
     def add(self, total: Tensor, count: Tensor, averaged: int) -> Tensor:
@@ -48,6 +49,7 @@ class StepMean:
         assert self.seen is not None
         total, count = over_devices(self.seen, dist.ReduceOp.SUM).unbind()
         self.seen = None
+        self.done = count.long() if self.done is None else self.done + count.long()
         count = count.clamp(min=1)
         if averaged > 1:
             assert self.unit is not None

@@ -1,0 +1,35 @@
+"""Curves of metrics.csv, whole or cut short, and thinned for a picture."""
+
+from __future__ import annotations
+
+from tfzoo.tracking.readings import Figures, curves, thinned
+
+
+def test_curves_are_of_every_metric_and_of_finite_values(tmp_path):
+    file = tmp_path / "metrics.csv"
+    assert curves(file) == {}
+    file.write_text("step,train/loss,val/loss\n0,3.0,\n1,nan,\n1,,2.0\n2,inf,1.0\n3,0.")
+    assert curves(file) == {"train/loss": [(1, 3.0)], "val/loss": [(2, 2.0), (3, 1.0)]}
+    file.write_text("no,steps\n1,2\n")
+    assert curves(file) == {}
+
+
+def test_the_best_is_found_wherever_its_column_stands(tmp_path):
+    file = tmp_path / "metrics.csv"
+    for head, rows in (
+        ("step,val/loss", "0,\n1,2.0\n"),
+        ("step,val/loss,epoch", "0,,0\n1,2.0,0\n"),
+        ("step,epoch,val/f1,val/loss", "0,0,,\n1,0,,2.0\n"),
+        ("step,val/f1,epoch,val/loss", "0,,0,\n1,,0,2.0\n"),
+    ):
+        file.write_text(f"{head}\n{rows}")
+        assert Figures.read(file).best == {"val/loss": (2.0, 2)}, head
+
+
+def test_a_thinned_curve_keeps_its_means_and_its_end():
+    curve = [(step, float(step)) for step in range(1, 1001)]
+    thin = thinned(curve, 10)
+    assert len(thin) == 10
+    assert thin[0] == (100, 50.5)
+    assert thin[-1] == (1000, 950.5)
+    assert thinned(curve, 1000) == curve

@@ -1,0 +1,135 @@
+"""What metrics.csv says, be its run going on or killed: last and best figures, and curves, read fast."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+_LOWER = re.compile(r"loss|perplexity|bits|error|norm|seconds|memory", re.I)
+
+Curve = list[tuple[int, float]]
+"""Values of a metric, each after how many steps, in the order of their rows."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What metrics.csv says.
+
+    step: how many were done at the last row (rows are numbered by the step that they end, from 0); last: of each metric
+    the last value; best: of each validation or test metric the best value, and after how many steps.
+    """
+
+    step: int | None = None
+    last: dict[str, float] = field(default_factory=dict)
+    best: dict[str, tuple[float, int]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path, modes: Mapping[str, str] | None = None) -> Figures:
+        """Those of a file; none where there is no file, and without a last line that was cut short.
+
+        modes: of metrics, "min" or "max"; others are taken for what their names say.
+        """
+        columns, rows = _read(path)
+        last = _last(columns, rows)
+        step = last.pop("step", None)
+        return cls(None if step is None else _done(step), last, _best(columns, rows, modes or {}))
+
+
+def curves(path: Path) -> dict[str, Curve]:
+    """All metrics of a file, without what is no finite number; empty where there is no file."""
+    columns, rows = _read(path)
+    found: dict[str, Curve] = {}
+    step = columns.index("step") if columns else 0
+    for row in rows:
+        cells = row.split(b",")
+        for column, cell in zip(columns, cells, strict=False):
+            if cell and column != "step" and math.isfinite(value := _number(cell)):
+                found.setdefault(column, []).append((_done(_number(cells[step])), value))
+    return found
+
+
+def thinned(curve: Curve, most: int) -> Curve:
+    """A curve of no more points than that, each the mean of its neighbours."""
+    if len(curve) <= most:
+        return curve
+    bounds = [len(curve) * place // most for place in range(most + 1)]
+    parts = [curve[start:end] for start, end in pairwise(bounds)]
+    return [(part[-1][0], sum(value for _, value in part) / len(part)) for part in parts]
+
+
+def _read(path: Path) -> tuple[list[str], list[bytes]]:
+    """The header, and the rows without one that was cut short; nothing where there is no such file."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return [], []
+    lines = content[: content.rfind(b"\n") + 1].splitlines()
+    columns = next(csv.reader([lines[0].decode("utf-8", "replace")]), []) if lines else []
+    return (columns, lines[1:]) if "step" in columns else ([], [])
+
+
+def _done(step: float) -> int:
+    """Rows are numbered by the step that they end, from 0."""
+    return int(step) + 1 if math.isfinite(step) else 0
+
+
+def _last(columns: Sequence[str], rows: Sequence[bytes]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for row in reversed(rows):
+        for column, cell in zip(columns, row.split(b","), strict=False):
+            if cell and column not in found:
+                found[column] = _number(cell)
+        if len(found) == len(columns):
+            break
+    return {column: found[column] for column in columns if column in found}
+
+
+def _best(
+    columns: Sequence[str], rows: Sequence[bytes], modes: Mapping[str, str]
+) -> dict[str, tuple[float, int]]:
+    measured = [i for i, c in enumerate(columns) if c.startswith(("val/", "test/"))]
+    if not measured:
+        return {}
+    # Most rows are of training, and blank there.
+    first, ends = measured[0], measured[-1] == len(columns) - 1
+    together = len(measured) == measured[-1] - first + 1
+    blank = b"," * (len(measured) - ends) if together else None
+    step = columns.index("step")
+    lower = {columns[i]: lower_is_better(columns[i], modes) for i in measured}
+    best: dict[str, tuple[float, int]] = {}
+    for row in rows:
+        if blank is not None:
+            rest = row.split(b",", first)[-1]
+            if rest == blank if ends else rest.startswith(blank):
+                continue
+        cells = row.split(b",")
+        for place in measured:
+            if place < len(cells) and cells[place]:
+                name, value = columns[place], _number(cells[place])
+                if name not in best or _better(value, best[name][0], lower[name]):
+                    best[name] = (value, _done(_number(cells[step])))
+    return best
+
+
+def _number(cell: bytes) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return math.nan
+
+
+def lower_is_better(metric: str, modes: Mapping[str, str] | None = None) -> bool:
+    """By what is said of it, "min" or "max", else by its name."""
+    said = (modes or {}).get(metric)
+    return said == "min" if said else bool(_LOWER.search(metric))
+
+
+def _better(value: float, than: float, lower: bool) -> bool:
+    if math.isnan(than) or math.isnan(value):
+        return math.isnan(than) and not math.isnan(value)
+    return value < than if lower else value > than
