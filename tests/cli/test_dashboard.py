@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -96,3 +108,217 @@ def test_it_is_among_the_loggers_of_who_names_none(experiment, tmp_path, monkeyp
     arguments = ["fit", "-c", str(file), "--runs", str(tmp_path / "runs"), "--run_id=1"]
     assert main([*arguments, *said, "--trainer.log_every_n_steps=1"]) == 0
     assert records(tmp_path / "runs/generation/1")[0]["step"] == 0
+
+
+class Dashboard:
+    """`tfzoo dashboard` in a process of its own, which nothing outside of this machine answers."""
+
+    def __init__(self, runs: Path, *arguments: str) -> None:
+        self.runs = runs
+        self.secret = "hf_" + 34 * "a"
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("TRACKIO")}
+        environment |= {
+            "HF_TOKEN": self.secret,  # whoever has one is asked for by name by trackio's client
+            "TRACKIO_SPACE_ID": "somebody/else",
+            "TRACKIO_WRITE_TOKEN": "known-to-all",
+            "DISPLAY": "",
+            "TMPDIR": str(runs.parent),
+        }
+        code = (
+            "import sys; from tfzoo.cli import main; sys.exit(main(['dashboard', *sys.argv[1:]]))"
+        )
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code, str(runs), "--no-browser", *arguments],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.said = self.process.stdout.readline()
+        self.address = self.said.strip().rstrip("/")
+        self.port = int(self.address.rpartition(":")[2])
+
+    def ask(self, name: str, **arguments: Any) -> Any:
+        body = json.dumps(arguments).encode()
+        with urllib.request.urlopen(self.request(f"/api/{name}", body), timeout=30) as answer:
+            return json.load(answer)["data"]
+
+    def request(
+        self, path: str, body: bytes | None = None, **headers: str
+    ) -> urllib.request.Request:
+        return urllib.request.Request(self.address + path, body, headers)
+
+    def status(self, path: str, body: bytes | None = None, **headers: str) -> int:
+        try:
+            with urllib.request.urlopen(self.request(path, body, **headers), timeout=30) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    def names(self) -> set[str]:
+        return {run["name"] for run in self.ask("get_runs_for_project", project="tfzoo")}
+
+    def losses(self, run: str) -> dict[int, float]:
+        logs = self.ask("get_logs", project="tfzoo", run_id=run)
+        return {log["step"]: log["loss"] for log in logs if "loss" in log}
+
+    def end(self, number: int = signal.SIGINT) -> tuple[int, str, str]:
+        """The exit code, and what was said after the address on both outputs."""
+        self.process.send_signal(number)
+        out, err = self.process.communicate(timeout=30)
+        return self.process.returncode, out, err
+
+
+def until(what: Callable[[], bool]) -> None:
+    patience = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < patience
+        time.sleep(0.2)
+
+
+def write(runs: Path, name: str, losses: str, depth: int = 2) -> Path:
+    folder = runs / name
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = "".join(f"{step},{loss}\n" for step, loss in enumerate(losses.split()))
+    (folder / "metrics.csv").write_text(f"step,loss\n{rows}")
+    (folder / "config.yaml").write_text(f"model: {{depth: {depth}}}\n")
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path) -> Path:
+    runs = tmp_path / "runs"
+    write(runs, "digits/one", "3 2 1")
+    write(runs, "digits/two", "4 2 0.5", depth=4)
+    return runs
+
+
+@pytest.fixture
+def opened(runs) -> Iterator[Dashboard]:
+    dashboard = Dashboard(runs, "--port=0")
+    try:
+        yield dashboard
+    finally:
+        if dashboard.process.poll() is None:
+            dashboard.process.kill()
+        dashboard.process.communicate()
+
+
+@pytest.mark.slow
+def test_it_shows_every_run_and_follows_them(opened, runs):
+    assert opened.names() == {"digits/one", "digits/two"}
+    assert opened.losses("digits/two") == {0: 4, 1: 2, 2: 0.5}
+    configs = opened.ask("get_run_configs", project="tfzoo")
+    assert [configs[f"digits/{n}"]["model"] for n in ("one", "two")] == [{"depth": 2}, {"depth": 4}]
+    # A new run, one that was resumed from an earlier step, and one that is gone.
+    write(runs, "text/three", "1")
+    write(runs, "digits/two", "4 9 8 7")
+    shutil.rmtree(runs / "digits" / "one")
+    until(lambda: opened.names() == {"digits/two", "text/three"})
+    until(lambda: opened.losses("digits/two") == {0: 4, 1: 9, 2: 8, 3: 7})
+    assert len(opened.ask("get_logs", project="tfzoo", run_id="digits/two")) == 4
+
+
+@pytest.mark.slow
+def test_nobody_else_sees_or_changes_anything(opened, runs):
+    picture = runs / "digits" / "one" / "figures" / "a-step000003.png"
+    picture.parent.mkdir()
+    picture.write_bytes(b"\x89PNG")
+    until(lambda: opened.status(f"/file?path={picture}") == 200)
+    assert opened.status(f"/file?path={runs}/digits/one/config.yaml") == 404
+    assert opened.status("/file?path=/etc/hostname") == 404
+    for name in ("delete_run", "rename_run", "bulk_log", "log", "get_registries", "force_sync"):
+        assert (
+            opened.status(f"/api/{name}", b"{}", **{"x-trackio-write-token": "known-to-all"}) == 404
+        )
+    assert opened.status("/api/upload", b"") in (404, 405)
+    # A page elsewhere whose name was made to point to this machine.
+    assert opened.status("/", Host="evil.example") == 400
+    assert opened.status("/", Host=f"localhost:{opened.port}") == 200
+    with pytest.raises(ConnectionRefusedError):  # which every address of this machine would take
+        socket.create_connection(("127.0.0.2", opened.port), 5).close()
+    folders = list(runs.parent.glob("tfzoo-dashboard-*"))
+    assert [folder.stat().st_mode & 0o077 for folder in folders] == [0]
+    assert opened.names() == {"digits/one", "digits/two"}
+    command = Path(f"/proc/{opened.process.pid}/cmdline").read_bytes()
+    code, out, err = opened.end()
+    assert (code, out, err.strip()) == (0, "", "")
+    assert opened.said == f"http://127.0.0.1:{opened.port}/\n"
+    assert b"token" not in command
+    assert list(runs.parent.glob("tfzoo-dashboard-*")) == []
+    assert sorted(p.name for p in runs.rglob("*") if p.is_file()) == [
+        "a-step000003.png",
+        "config.yaml",
+        "config.yaml",
+        "metrics.csv",
+        "metrics.csv",
+    ]
+
+
+@pytest.mark.slow
+def test_a_signal_to_end_leaves_nothing_behind(opened, runs):
+    assert opened.names()
+    assert opened.end(signal.SIGTERM) == (143, "", "")
+    assert list(runs.parent.glob("tfzoo-dashboard-*")) == []
+
+
+@pytest.mark.slow
+def test_whoever_asks_for_it_is_told_that_others_see_it(runs):
+    dashboard = Dashboard(runs, "--port=0", "--host=0.0.0.0")
+    try:
+        assert dashboard.status("/", Host="this.machine") == 200
+        code, _, err = dashboard.end()
+    finally:
+        dashboard.process.kill()
+    assert code == 0
+    assert err.splitlines()[0] == (
+        f"tfzoo: warning: whoever reaches this machine can see the runs at port {dashboard.port}"
+    )
+
+
+@pytest.fixture
+def unserved(monkeypatch):
+    """What is told here is told before anything is served; else this process would serve for good."""
+    monkeypatch.setattr("tfzoo.cli.dashboard._show", lambda *_: pytest.fail("served"))
+
+
+def told(capsys, *arguments: str) -> str:
+    """The one line of a mistake."""
+    assert main(["dashboard", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    return line
+
+
+def test_a_port_in_use(runs, unserved, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        line = told(capsys, str(runs), f"--port={port}")
+    assert line == (
+        f"tfzoo: error: port {port} is in use: say another with --port, or none for a free one"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--port=70000"], "--port 70000 is none: it must be between 0 and 65535"),
+        (["--port=x"], "argument --port: invalid int value: 'x'"),
+        (["--host=192.0.2.1"], "cannot listen on 192.0.2.1, port 7860"),
+        (["--open"], "unrecognized arguments: --open"),
+    ],
+)
+def test_mistakes_are_told(runs, unserved, capsys, arguments, line):
+    assert line in told(capsys, str(runs), *arguments)
+
+
+def test_no_such_folder(tmp_path, unserved, capsys):
+    assert "no runs in" in told(capsys, str(tmp_path / "none"))
+
+
+def test_without_the_extra(runs, unserved, capsys, monkeypatch):
+    monkeypatch.setattr("tfzoo.cli.dashboard.find_spec", lambda _: None)
+    assert told(capsys, str(runs)) == (
+        "tfzoo: error: the dashboard needs its extra: pip install tfzoo[dashboard]"
+    )

@@ -48,6 +48,9 @@ COMMANDS = {
     "submit": Command("submit an experiment or a sweep to SLURM", "tfzoo.cli.submit:submit"),
     "jobs": Command("the SLURM jobs of this project and their runs", "tfzoo.cli.overview:jobs"),
     "runs": Command("all runs in one table; a sweep by what varies", "tfzoo.cli.overview:runs"),
+    "dashboard": Command(
+        "all runs in the browser: curves, configs, pictures", "tfzoo.cli.dashboard:dashboard"
+    ),
     "translate": Command("translate text with a checkpoint", "tfzoo.cli.apply:translate"),
     "classify": Command(
         "classify text or image files with a checkpoint", "tfzoo.cli.apply:classify"
