@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
+from opened import Dashboard
 
 from tfzoo.cli import main
 from tfzoo.tracking.records import read
@@ -110,65 +104,6 @@ def test_it_is_among_the_loggers_of_who_names_none(experiment, tmp_path, monkeyp
     assert records(tmp_path / "runs/generation/1")[0]["step"] == 0
 
 
-class Dashboard:
-    """`tfzoo dashboard` in a process of its own, which nothing outside of this machine answers."""
-
-    def __init__(self, runs: Path, *arguments: str) -> None:
-        self.runs = runs
-        self.secret = "hf_" + 34 * "a"
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("TRACKIO")}
-        environment |= {
-            "HF_TOKEN": self.secret,  # whoever has one is asked for by name by trackio's client
-            "TRACKIO_SPACE_ID": "somebody/else",
-            "TRACKIO_WRITE_TOKEN": "known-to-all",
-            "DISPLAY": "",
-            "TMPDIR": str(runs.parent),
-        }
-        code = (
-            "import sys; from tfzoo.cli import main; sys.exit(main(['dashboard', *sys.argv[1:]]))"
-        )
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", code, str(runs), "--no-browser", *arguments],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.said = self.process.stdout.readline()
-        self.address = self.said.strip().rstrip("/")
-        self.port = int(self.address.rpartition(":")[2])
-
-    def ask(self, name: str, **arguments: Any) -> Any:
-        body = json.dumps(arguments).encode()
-        with urllib.request.urlopen(self.request(f"/api/{name}", body), timeout=30) as answer:
-            return json.load(answer)["data"]
-
-    def request(
-        self, path: str, body: bytes | None = None, **headers: str
-    ) -> urllib.request.Request:
-        return urllib.request.Request(self.address + path, body, headers)
-
-    def status(self, path: str, body: bytes | None = None, **headers: str) -> int:
-        try:
-            with urllib.request.urlopen(self.request(path, body, **headers), timeout=30) as answer:
-                return answer.status
-        except urllib.error.HTTPError as error:
-            return error.code
-
-    def names(self) -> set[str]:
-        return {run["name"] for run in self.ask("get_runs_for_project", project="tfzoo")}
-
-    def losses(self, run: str) -> dict[int, float]:
-        logs = self.ask("get_logs", project="tfzoo", run_id=run)
-        return {log["step"]: log["loss"] for log in logs if "loss" in log}
-
-    def end(self, number: int = signal.SIGINT) -> tuple[int, str, str]:
-        """The exit code, and what was said after the address on both outputs."""
-        self.process.send_signal(number)
-        out, err = self.process.communicate(timeout=30)
-        return self.process.returncode, out, err
-
-
 def until(what: Callable[[], bool]) -> None:
     patience = time.monotonic() + 60
     while not what():
@@ -195,13 +130,8 @@ def runs(tmp_path) -> Path:
 
 @pytest.fixture
 def opened(runs) -> Iterator[Dashboard]:
-    dashboard = Dashboard(runs, "--port=0")
-    try:
+    with Dashboard(runs, "--port=0") as dashboard:
         yield dashboard
-    finally:
-        if dashboard.process.poll() is None:
-            dashboard.process.kill()
-        dashboard.process.communicate()
 
 
 @pytest.mark.slow
@@ -264,12 +194,9 @@ def test_a_signal_to_end_leaves_nothing_behind(opened, runs):
 
 @pytest.mark.slow
 def test_whoever_asks_for_it_is_told_that_others_see_it(runs):
-    dashboard = Dashboard(runs, "--port=0", "--host=0.0.0.0")
-    try:
+    with Dashboard(runs, "--port=0", "--host=0.0.0.0") as dashboard:
         assert dashboard.status("/", Host="this.machine") == 200
         code, _, err = dashboard.end()
-    finally:
-        dashboard.process.kill()
     assert code == 0
     assert err.splitlines()[0] == (
         f"tfzoo: warning: whoever reaches this machine can see the runs at port {dashboard.port}"
