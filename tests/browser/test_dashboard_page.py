@@ -11,6 +11,7 @@ import pytest
 from opened import Dashboard
 
 from tfzoo.cli import main
+from tfzoo.tracking.samples import write_table
 
 TRACKIO = "--trainer.logger+=tfzoo.tracking.trackio_logger.TrackioLogger"
 RUNS = ("generation/rotary", "generation/sinusoidal")
@@ -25,6 +26,8 @@ def address(experiment, tmp_path_factory) -> Iterator[str]:
         arguments += [f"--run_id={positions}", f"--model.backbone.positions={positions}", *more]
         arguments += ["--trainer.max_steps=6", "--trainer.log_every_n_steps=1"]
         assert main([*arguments, "--trainer.val_check_interval=3"]) == 0
+    words = runs / RUNS[0] / "figures" / "words-step000006.md"
+    write_table(words, ["text"], [["真好看 <b>|</b>"]])
     with Dashboard(runs, "--port=0") as dashboard:
         yield dashboard.address
         dashboard.end()
@@ -121,7 +124,8 @@ def test_pictures_and_tables_of_both(page, address, tmp_path):
     text = page.inner_text("body")
     for run in RUNS:
         assert f"{run}, Step: 6" in text
-    assert re.findall(r"Tables \((\d+)\)", text) == ["4"]
+    assert re.findall(r"Tables \((\d+)\)", text) == ["5"]
+    assert "真好看 <b>|</b>" in text
 
 
 def test_no_token_is_given_away(page, address):

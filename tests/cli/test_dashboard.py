@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +17,9 @@ import yaml
 from opened import Dashboard
 
 from tfzoo.cli import main
+from tfzoo.tracking.gathered import gathered
 from tfzoo.tracking.records import read
+from tfzoo.tracking.runs import Run
 
 TRACKIO = "--trainer.logger+=tfzoo.tracking.trackio_logger.TrackioLogger"
 
@@ -89,6 +94,35 @@ def test_without_trackio_training_goes_on_without_a_word(experiment, tmp_path, m
             "MetricsLogger",
             "TrackioLogger",
         ]
+
+
+@pytest.mark.slow
+def test_a_training_killed_in_the_middle_goes_on_in_the_same_run(experiment, tmp_path):
+    code = "import sys; from tfzoo.cli import main; sys.exit(main(sys.argv[1:]))"
+    arguments = ["fit", "-c", str(experiment("Generation")), "--runs", str(tmp_path), "--run_id=1"]
+    last = {"class_path": "Last", "init_args": {"every_n_steps": 3}}
+    arguments += [TRACKIO, "--trainer.log_every_n_steps=1", "--trainer.max_steps=100000"]
+    arguments += ["--trainer.val_check_interval=4", f"--trainer.callbacks={json.dumps([last])}"]
+    run = tmp_path / "generation" / "1"
+
+    def steps() -> list[int]:
+        return [r["step"] for r in records(run) if "train/loss" in r["metrics"]]
+
+    training = subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: len(steps()) > 9)
+    finally:
+        training.kill()
+        training.wait()
+    reached = steps()
+    assert reached == list(range(len(reached)))
+    end = len(reached) + 2
+    assert main(["resume", str(run), f"--trainer.max_steps={end}"]) == 0
+    assert steps() == list(range(end))
+    shown = [(record["step"], sorted(record["metrics"])) for record in gathered(Run(run))]
+    assert [step for step, keys in shown if "train/loss" in keys] == list(range(end))
+    assert [step for step, keys in shown if "samples" in keys] == list(range(4, end + 1, 4))
+    assert {record["run"] for record in records(run)} == {"generation/1"}
 
 
 @pytest.mark.parametrize("said", [[], ["--trainer.logger=true"]])
