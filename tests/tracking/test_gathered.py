@@ -45,7 +45,10 @@ def image(path: str) -> dict:
 
 def test_a_run_that_knew_no_trackio(run):
     run.metrics_file.write_text("step,train/loss,val/loss\n9,0.5,\n19,0.25,\n19,,nan\n29,0.1")
-    run.config_file.write_text("model:\n  depth: 2\n  bias: null\nruns: here\nrun_id: 1\n")
+    run.config_file.write_text(
+        "model:\n  depth: 2\n  bias: null\nruns: here\nrun_id: 1\n"
+        "trainer: {max_steps: 3, logger: true}\n"
+    )
     draw(run.figures / "attention-step000020.png")
     write_table(run.figures / "samples-step000020.md", ["text", "p"], [["真|好<b>\n看", 0.5]])
     table = {"_type": "trackio.table", "_value": [{"text": "真|好<b>\n看", "p": "0.5"}]}
@@ -60,7 +63,12 @@ def test_a_run_that_knew_no_trackio(run):
         ("tfzoo", "digits/1", "digits/1")
     }
     created = config(run).pop("_Created")
-    assert config(run) == {"model": {"depth": 2}, "_Group": "digits", "_Created": created}
+    assert config(run) == {
+        "model": {"depth": 2},
+        "trainer": {"max_steps": 3},
+        "_Group": "digits",
+        "_Created": created,
+    }
     assert [bool(record["config"]) for record in gathered(run)] == [True] + 4 * [False]
 
 

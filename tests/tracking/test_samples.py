@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfzoo.tracking.samples import read_table, write_table
+from tfzoo.tracking.samples import write_table
 
 
 def test_cells_cannot_break_the_table(tmp_path):
@@ -22,13 +22,3 @@ def test_cells_cannot_break_the_table(tmp_path):
         "| &lt;script> | image 28x28 | 7 |",
         "|  | None | end |",
     ]
-
-
-def test_a_table_is_read_again(tmp_path):
-    texts = ["a|b", "a\\|b", "c\\", "<br", "two\nlines", "真好看", "", " "]
-    write_table(tmp_path / "t.md", ["text|", "n"], [[text, 0.25] for text in texts])
-    read = read_table(tmp_path / "t.md")
-    assert [row["text|"] for row in read] == [*texts[:-1], ""]
-    assert {row["n"] for row in read} == {"0.25"}
-    (tmp_path / "t.md").write_text("nothing of the kind\n\n| a |")
-    assert read_table(tmp_path / "t.md") == []

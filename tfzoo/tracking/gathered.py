@@ -25,8 +25,8 @@ from tfzoo.tracking.runs import Run
 from tfzoo.tracking.samples import read_table
 
 PICTURES = (".png", ".jpg", ".jpeg")
-PLACES = ("config", "ckpt_path", "experiment", "run_id", "runs")
-"""Settings of where a run lies, which differ between any two."""
+PLACES = ("config", "ckpt_path", "experiment", "run_id", "runs", "default_root_dir", "logger")
+"""Settings of where a run lies and who is told, by which no two are compared."""
 PASSING = ("started", "ended", "command", "directory", "job", "resumed", "best")
 """Circumstances that differ between any two lives of a run."""
 
@@ -68,15 +68,12 @@ def gathered(run: Run) -> list[Record]:
     config = _config(run, logged)
     began = min(record["timestamp"] for record in found)
     project = next((record["project"] for record in logged if record["project"]), "tfzoo")
+    name = name_of(run)
+    shared = {"kind": "metric", "project": project, "run": name, "run_id": name, "config": None}
     for record in found:
-        record |= {
-            "kind": "metric",
-            "project": project,
-            "run": name_of(run),
-            "run_id": name_of(run),
-            "config": None,
-        }
-        record["metrics"] = _placed(record["metrics"], name_of(run))
+        record |= shared
+        if not _is_row(record):
+            record["metrics"] = _placed(record["metrics"], name)
         record["log_id"] = _name(record)
     # In the first, as trackio does it.
     found[0]["config"] = config | {"_Group": run.experiment, "_Created": began}
@@ -185,13 +182,18 @@ def _figures(run: Run, last: int) -> Iterator[Record]:
             time = file.stat().st_mtime
             if file.suffix.lower() in PICTURES:
                 value: Any = {"_type": "trackio.image", "file_path": f"figures/{file.name}"}
-            elif file.suffix == ".md" and (rows := read_table(file)):
-                value = {"_type": "trackio.table", "_value": rows}
+            elif file.suffix == ".md" and (table := _table(file)):
+                value = {"_type": "trackio.table", "_value": table}
             else:
                 continue
         except OSError:
             continue
         yield {"metrics": {key: value}, "step": step, "timestamp": _time(time)}
+
+
+def _table(file: Path) -> list[dict[str, str]]:
+    columns, rows = read_table(file)
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 def _config(run: Run, logged: list[Record]) -> dict[str, Any]:
@@ -205,6 +207,8 @@ def _config(run: Run, logged: list[Record]) -> dict[str, Any]:
     merged = told | (config if isinstance(config, dict) else {})
     # Keys that begin with _ are trackio's own.
     shown = {k: v for k, v in merged.items() if k not in PLACES and not str(k).startswith("_")}
+    if isinstance(trainer := shown.get("trainer"), dict):
+        shown["trainer"] = {key: v for key, v in trainer.items() if key not in PLACES}
     for life in _lives(run)[-1:]:
         shown["provenance"] = {key: v for key, v in life.items() if key not in PASSING}
     return plain(_without_none(shown))

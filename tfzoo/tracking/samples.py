@@ -20,23 +20,6 @@ def write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]
     write_whole(Path(path), text.encode("utf-8"))
 
 
-def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows of a table that `write_table` wrote, by column; none where the file holds no such table."""
-    lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
-    columns, *rows = [_cells(line) for line in lines if line.startswith("| ")] or [[]]
-    return [dict(zip(columns, row, strict=False)) for row in rows[1:]]
-
-
-def _cells(line: str) -> list[str]:
-    cells = re.findall(r"((?:\\.|[^|\\])*)\|", line)[1:]
-    return [_text(cell.strip(" ")) for cell in cells]
-
-
-def _text(cell: str) -> str:
-    text = cell.replace("<br>", "\n").replace("&lt;", "<")
-    return re.sub(r"\\([\\|])", r"\1", text)
-
-
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
@@ -44,3 +27,19 @@ def _cell(value: Any) -> str:
         return f"image {'x'.join(map(str, value.shape))}"
     text = str(value).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
     return "<br>".join(text.splitlines())
+
+
+def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows of such a file, as texts; none where it is not there, or no table."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError:
+        return [], []
+    table = [line for line in lines if line.startswith("| ") and line.endswith(" |")]
+    head, *rows = [[_text(cell) for cell in line[2:-2].split(" | ")] for line in table] or [[]]
+    return head, [row for row in rows[1:] if len(row) == len(head)]
+
+
+def _text(cell: str) -> str:
+    text = cell.replace("<br>", "\n").replace("&lt;", "<")
+    return re.sub(r"\\([\\|])", r"\1", text)
