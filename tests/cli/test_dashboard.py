@@ -209,6 +209,7 @@ def test_nobody_else_sees_or_changes_anything(opened, runs):
     assert (code, out, err.strip()) == (0, "", "")
     assert opened.said == f"http://127.0.0.1:{opened.port}/\n"
     assert b"token" not in command
+    assert not opened.called()
     assert list(runs.parent.glob("tfzoo-dashboard-*")) == []
     assert sorted(p.name for p in runs.rglob("*") if p.is_file()) == [
         "a-step000003.png",
