@@ -13,6 +13,7 @@ from tfzoo.cli.report import tell_changed, tell_resumed, tell_start
 from tfzoo.tracking import provenance
 from tfzoo.tracking.loggers import MetricsLogger
 from tfzoo.tracking.runs import Run, sweep, write_whole
+from tfzoo.tracking.trackio_logger import TrackioLogger
 from tfzoo.training.circumstances import circumstances
 
 
@@ -41,7 +42,7 @@ class Begin(SaveConfigCallback):
             if trainer.ckpt_path is not None:
                 tell_resumed(trainer.ckpt_path, trainer.global_step)
         for logger in trainer.loggers:
-            if isinstance(logger, MetricsLogger):
+            if isinstance(logger, MetricsLogger | TrackioLogger):
                 logger.rewind(trainer.global_step)
             logger.log_hyperparams(notes)
 

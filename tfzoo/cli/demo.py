@@ -114,6 +114,7 @@ def demo(arguments: list[str]) -> None:
     remarks = [f"seconds: all of tfzoo fit, on {hardware()}"]
     remarks += notes([figure for name in names for figure in baselines[name]])
     look = [line for name in trained for line in _look(name, trained[name])]
+    look.append(f"in the browser: {program()} dashboard {shlex.quote(short(runs.absolute()))}")
     report = runs / "demo.md"
     report.write_text(_report(rows, remarks, look), encoding="utf-8")
     console.print(terminal("On the test split, of which training saw nothing", COLUMNS, rows))

@@ -52,6 +52,7 @@ from tfzoo.tracking.runs import (
     run_of,
     write_whole,
 )
+from tfzoo.tracking.trackio_logger import TrackioLogger, is_installed
 from tfzoo.training.callbacks import Progress, Show
 from tfzoo.training.checkpoint import newest_sound, whole
 from tfzoo.training.cluster import as_job, check_tasks
@@ -66,6 +67,7 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     "logger": [
         {"class_path": "tfzoo.tracking.loggers.MetricsLogger"},
         {"class_path": "tfzoo.tracking.loggers.WandbLogger"},
+        {"class_path": "tfzoo.tracking.trackio_logger.TrackioLogger"},
     ],
     "gradient_clip_val": 1.0,
     "log_every_n_steps": 10,
@@ -255,24 +257,35 @@ class ExperimentCLI(LightningCLI):
     def _in_folder(self, loggers: Any, run: Run) -> Any:
         """Our loggers again, this time in the run's folder, which was not known when the config was read."""
         if loggers is True:
-            return [MetricsLogger(run.folder), self._wandb({}, run)]
+            return [MetricsLogger(run.folder), self._wandb({}, run), *self._trackio({}, run)]
         if not loggers:
             return False
-        placed = _listed(loggers)
-        for place, (logger, said) in enumerate(
-            zip(placed, _listed(self._get(self.config, "trainer")["logger"]), strict=True)
-        ):
+        placed: list[Any] = []
+        settings = _listed(self._get(self.config, "trainer")["logger"])
+        for logger, said in zip(_listed(loggers), settings, strict=True):
             arguments = {**said.get("init_args", {}), **said.get("dict_kwargs", {})}
             if isinstance(logger, MetricsLogger):
-                placed[place] = MetricsLogger(run.folder)
+                placed.append(MetricsLogger(run.folder))
             elif isinstance(logger, WandbLogger):
-                placed[place] = self._wandb(arguments, run)
+                placed.append(self._wandb(arguments, run))
+            elif isinstance(logger, TrackioLogger):
+                placed += self._trackio(arguments, run)
+            else:
+                placed.append(logger)
         return placed
 
     def _wandb(self, arguments: dict[str, Any], run: Run) -> WandbLogger:
         logger = WandbLogger(**{**arguments, "save_dir": run.folder})
         logger.set_config(self._plain_config())
         return logger
+
+    def _trackio(self, arguments: dict[str, Any], run: Run) -> list[TrackioLogger]:
+        """None where nobody has installed the dashboard, whatever the config says: it may come from elsewhere."""
+        if not is_installed():
+            return []
+        logger = TrackioLogger(**{**arguments, "save_dir": run.folder})
+        logger.set_config(self._plain_config())
+        return [logger]
 
     def _plain_config(self) -> dict[str, Any]:
         self._dump_config()

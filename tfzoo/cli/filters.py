@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from tfzoo.cli.columns import Column, column
-from tfzoo.slurm.sweep import split
+from tfzoo.slurm.axes import split
 from tfzoo.tracking.table import Row
 
 _ORDER: dict[str, Callable[[Any, Any], bool]] = {

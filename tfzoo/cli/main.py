@@ -51,6 +51,9 @@ COMMANDS = {
     "compare": Command(
         "what differs between runs: configs, figures, curves", "tfzoo.cli.compare:compare"
     ),
+    "dashboard": Command(
+        "all runs in the browser: curves, configs, pictures", "tfzoo.cli.dashboard:dashboard"
+    ),
     "translate": Command("translate text with a checkpoint", "tfzoo.cli.apply:translate"),
     "classify": Command(
         "classify text or image files with a checkpoint", "tfzoo.cli.apply:classify"

@@ -21,7 +21,8 @@ from tfzoo.cli.columns import KNOWN, Column, best, column, last
 from tfzoo.cli.complaints import nearest
 from tfzoo.cli.places import short
 from tfzoo.cli.tables import cell, plain, rows_of, show, table, width
-from tfzoo.slurm.sweep import endings, split
+from tfzoo.slurm.axes import split
+from tfzoo.slurm.sweep import endings
 from tfzoo.tracking.readings import lower_is_better
 from tfzoo.tracking.table import Row, ranked
 

@@ -1,0 +1,240 @@
+"""All that a run's folder tells, as trackio's records, whether or not it was logged for the dashboard.
+
+The figures are those of metrics.csv, pictures those of figures/, settings those of config.yaml; what `TrackioLogger`
+wrote adds when they came and whatever lies nowhere else. So runs that were trained without the extra, on a cluster, or
+with the logger for a part of their life only are shown like any other.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tfzoo.tracking.provenance import provenance_file
+from tfzoo.tracking.records import Record, folder_of, plain, read
+from tfzoo.tracking.runs import Run
+from tfzoo.tracking.samples import read_table
+
+PICTURES = (".png", ".jpg", ".jpeg")
+PLACES = ("config", "ckpt_path", "experiment", "run_id", "runs", "default_root_dir", "logger")
+"""Settings of where a run lies and who is told, by which no two are compared."""
+PASSING = ("started", "ended", "command", "directory", "job", "resumed", "best")
+"""Circumstances that differ between any two lives of a run."""
+
+
+def name_of(run: Run) -> str:
+    """What a run is called in the dashboard; its folder's names, so that a copy is another run."""
+    return f"{run.experiment}/{run.id}"
+
+
+def media_folders(run: Run) -> list[Path]:
+    """The only folders of a run of which a browser may ask for files."""
+    return [run.figures, folder_of(run) / "media"]
+
+
+def stamp(run: Run) -> tuple[Any, ...]:
+    """Differs where what `gathered` returns may."""
+    files = [folder_of(run) / "records.jsonl", run.metrics_file, run.config_file, run.figures]
+    states = [file.stat() if file.exists() else None for file in files]
+    return tuple(state and (state.st_mtime_ns, state.st_size) for state in states)
+
+
+def gathered(run: Run) -> list[Record]:
+    """The records of a run, each metric and picture of a step once; files lie under the run's `name_of`.
+
+    A run that is being written, or was killed, or whose files are damaged, gives what is whole.
+    """
+    logged = [_harmless(record) for record in read(folder_of(run) / "records.jsonl")]
+    numbers = [record for record in logged if _is_row(record)]
+    media = _last_of_each([record for record in logged if not _is_row(record)])
+    # A training that went on without the logger has rewound metrics.csv alone.
+    rows = _rows(run, {_what(record): record["timestamp"] for record in numbers}) or numbers
+    seen = {what for record in media for what in _each(record)}
+    last = max((record["step"] for record in [*rows, *media]), default=-1) + 1
+    files = [record for record in _figures(run, last) if not seen & set(_each(record))]
+    found = [record for record in [*rows, *media, *files] if record["metrics"]]
+    if not found:
+        return []  # trackio knows no run without a row
+    found.sort(key=lambda record: record["step"])
+    config = _config(run, logged)
+    began = min(record["timestamp"] for record in found)
+    project = next((record["project"] for record in logged if record["project"]), "tfzoo")
+    name = name_of(run)
+    shared = {"kind": "metric", "project": project, "run": name, "run_id": name, "config": None}
+    for record in found:
+        record |= shared
+        if not _is_row(record):
+            record["metrics"] = _placed(record["metrics"], name)
+        record["log_id"] = _name(record)
+    # In the first, as trackio does it.
+    found[0]["config"] = config | {"_Group": run.experiment, "_Created": began}
+    return found
+
+
+def _name(record: Record) -> str:
+    """The same for the same content, so that what is in the database already is known again."""
+    content = json.dumps([record["run"], record["step"], record["metrics"]])
+    return hashlib.sha1(content.encode(), usedforsecurity=False).hexdigest()
+
+
+def _harmless(record: Record) -> Record:
+    """Of a record that somebody else may have written, what the dashboard shows as text, number or picture."""
+    kept = {key: _known(value) for key, value in record["metrics"].items()}
+    return {
+        "metrics": {key: value for key, value in kept.items() if value is not None},
+        "step": record["step"],
+        "timestamp": str(record.get("timestamp") or _time(0)),
+        "project": record.get("project") if isinstance(record.get("project"), str) else None,
+        "config": record["config"] if isinstance(record.get("config"), dict) else None,
+    }
+
+
+def _known(value: Any) -> Any:
+    """None where it is neither; trackio would show HTML, or follow an address, that a record holds."""
+    if isinstance(value, dict):
+        if value.get("_type") == "trackio.image":
+            return {"_type": "trackio.image"} | {
+                key: str(value[key]) for key in ("file_path", "caption") if value.get(key)
+            }
+        if value.get("_type") == "trackio.table" and isinstance(value.get("_value"), list):
+            rows = [row for row in value["_value"] if isinstance(row, dict)]
+            return {
+                "_type": "trackio.table",
+                "_value": [{k: _known(cell) for k, cell in row.items()} for row in rows],
+            }
+        return None
+    return value if isinstance(value, str | int | float) else None
+
+
+def _is_row(record: Record) -> bool:
+    """Whether these are numbers, and not pictures or tables."""
+    return not any(isinstance(value, dict) for value in record["metrics"].values())
+
+
+def _what(record: Record) -> tuple[int, frozenset[str]]:
+    return record["step"], frozenset(record["metrics"])
+
+
+def _each(record: Record) -> list[tuple[str, int]]:
+    return [(key, record["step"]) for key in record["metrics"]]
+
+
+def _last_of_each(records: list[Record]) -> list[Record]:
+    """Without pictures that were drawn again: a validation that a kill cut short is done once more."""
+    return list({_what(record): record for record in records}.values())
+
+
+def _rows(run: Run, times: Mapping[tuple[int, frozenset[str]], str]) -> list[Record]:
+    """The rows of metrics.csv, which knows no times: where nobody else does, they are spread from start to end."""
+    try:
+        content, ended = run.metrics_file.read_bytes(), run.metrics_file.stat().st_mtime
+    except OSError:
+        return []
+    text = content[: content.rfind(b"\n") + 1].decode("utf-8", errors="replace")
+    lines = list(csv.DictReader(io.StringIO(text, newline="")))
+    began = min(_began(run), ended)
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        cells = {key: _number(cell) for key, cell in line.items() if key}
+        step = cells.pop("step", None)
+        if step is not None and step >= 0:
+            metrics = {key: plain(value) for key, value in cells.items() if value is not None}
+            row = {"metrics": metrics, "step": int(step)}
+            spread = began + (ended - began) * number / len(lines)
+            rows.append(row | {"timestamp": times.get(_what(row)) or _time(spread)})
+    return rows
+
+
+def _lives(run: Run) -> list[dict[str, Any]]:
+    """The entries of provenance.json: under which circumstances it began, and each time it went on."""
+    try:
+        entries = json.loads(provenance_file(run).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return [e for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
+
+
+def _began(run: Run) -> float:
+    try:
+        return datetime.fromisoformat(_lives(run)[0]["started"]).timestamp()
+    except (ValueError, LookupError, TypeError):
+        files = [file for file in (run.config_file, run.metrics_file) if file.exists()]
+        return min((file.stat().st_mtime for file in files), default=0.0)
+
+
+def _figures(run: Run, last: int) -> Iterator[Record]:
+    """What lies in figures/ as NAME-stepNUMBER; a file without a number is of the last step."""
+    for file in sorted(run.figures.glob("*")):
+        name, _, number = file.stem.rpartition("-step")
+        key, step = (
+            (name, int(number)) if name and re.fullmatch(r"\d+", number) else (file.stem, last)
+        )
+        try:
+            time = file.stat().st_mtime
+            if file.suffix.lower() in PICTURES:
+                value: Any = {"_type": "trackio.image", "file_path": f"figures/{file.name}"}
+            elif file.suffix == ".md" and (table := _table(file)):
+                value = {"_type": "trackio.table", "_value": table}
+            else:
+                continue
+        except OSError:
+            continue
+        yield {"metrics": {key: value}, "step": step, "timestamp": _time(time)}
+
+
+def _table(file: Path) -> list[dict[str, str]]:
+    columns, rows = read_table(file)
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def _config(run: Run, logged: list[Record]) -> dict[str, Any]:
+    """config.yaml, with what only the logger was told, and the circumstances that may matter; nothing that is unset."""
+    told: dict[str, Any] = next((r["config"] for r in reversed(logged) if r["config"]), {})
+    try:
+        with run.config_file.open(encoding="utf-8") as file:
+            config = yaml.load(file, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (OSError, ValueError, yaml.YAMLError):
+        config = None
+    merged = told | (config if isinstance(config, dict) else {})
+    # Keys that begin with _ are trackio's own.
+    shown = {k: v for k, v in merged.items() if k not in PLACES and not str(k).startswith("_")}
+    if isinstance(trainer := shown.get("trainer"), dict):
+        shown["trainer"] = {key: v for key, v in trainer.items() if key not in PLACES}
+    for life in _lives(run)[-1:]:
+        shown["provenance"] = {key: v for key, v in life.items() if key not in PASSING}
+    return plain(_without_none(shown))
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _without_none(v) for k, v in value.items() if v is not None}
+    return value
+
+
+def _placed(value: Any, folder: str) -> Any:
+    """With the paths of files, which are those of the run's folder, under the folder of all runs."""
+    if isinstance(value, dict):
+        if value.get("_type") == "trackio.image":
+            return value | {"file_path": f"{folder}/{value.get('file_path', '')}"}
+        return {key: _placed(item, folder) for key, item in value.items()}
+    return [_placed(item, folder) for item in value] if isinstance(value, list) else value
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
