@@ -73,6 +73,7 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     # Batches by token budget know their rank themselves.
     "use_distributed_sampler": False,
 }
+_PLACES = {"config", "ckpt_path", "runs", "run_id", "default_root_dir", "logger"}
 
 
 class ExperimentCLI(LightningCLI):
@@ -267,13 +268,17 @@ class ExperimentCLI(LightningCLI):
 
     def _wandb(self, arguments: dict[str, Any], run: Run) -> WandbLogger:
         logger = WandbLogger(**{**arguments, "save_dir": run.folder})
-        logger.set_config(self._plain_config())
+        logger.modes = dict([self.model.best])
+        logger.set_config(self._plain_config(run))
         return logger
 
-    def _plain_config(self) -> dict[str, Any]:
+    def _plain_config(self, run: Run) -> dict[str, Any]:
+        """What runs are compared by: neither files and folders, nor who is told."""
         self._dump_config()
-        config = {k: v for k, v in self.config_dump.items() if k not in ("config", "ckpt_path")}
+        config = {k: v for k, v in self.config_dump.items() if k not in _PLACES}
+        config["experiment"] = run.experiment
         config["model"]["init_args"].pop("facts", None)
+        config["trainer"] = {k: v for k, v in config["trainer"].items() if k not in _PLACES}
         return yaml.safe_load(yaml.safe_dump(config))
 
     def _callbacks(self, callbacks: list[Any], run: Run) -> list[Any]:
