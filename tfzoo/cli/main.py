@@ -48,6 +48,7 @@ COMMANDS = {
     "submit": Command("submit an experiment or a sweep to SLURM", "tfzoo.cli.submit:submit"),
     "jobs": Command("the SLURM jobs of this project and their runs", "tfzoo.cli.overview:jobs"),
     "runs": Command("all runs in one table; a sweep by what varies", "tfzoo.cli.overview:runs"),
+    "sync": Command("upload the W&B runs that were written offline", "tfzoo.cli.sync:sync"),
     "translate": Command("translate text with a checkpoint", "tfzoo.cli.apply:translate"),
     "classify": Command(
         "classify text or image files with a checkpoint", "tfzoo.cli.apply:classify"

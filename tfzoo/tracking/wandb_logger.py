@@ -18,10 +18,9 @@ import tfzoo
 from tfzoo import signals
 from tfzoo.tracking.account import has_account
 from tfzoo.tracking.runs import Run
+from tfzoo.tracking.sync_log import STEP
 from tfzoo.tracking.table import Figures, lower_is_better
 
-STEP = "trainer/global_step"
-"""The metric that every other is drawn over."""
 MEASURED = ("val/", "test/")
 """How the metrics begin whose best value counts."""
 
