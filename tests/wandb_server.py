@@ -83,6 +83,8 @@ class WandbServer:
         viewer = {"id": "u", "entity": ENTITY, "username": ENTITY, "flags": "{}", "teams": teams}
         return {"viewer": viewer}
 
+    _GetDefaultEntity = _Viewer
+
     def _UpsertBucket(self, said: Any) -> dict[str, Any]:  # noqa: N802
         name = said.get("name") or said["id"].removeprefix("bucket-")
         is_new = name not in self.runs
@@ -197,6 +199,11 @@ class WandbServer:
     def _CommitArtifact(self, said: Any) -> dict[str, Any]:  # noqa: N802
         self.artifacts[said["artifactID"]]["manifest"] = True
         return {"commitArtifact": {"artifact": {"id": said["artifactID"], "digest": "d"}}}
+
+    def _UpsertView2(self, said: Any) -> dict[str, Any]:  # noqa: N802
+        self.views.append({**said, "spec": json.loads(said["spec"])})
+        view = {"id": f"view-{len(self.views)}", "name": said["name"]}
+        return {"upsertView": {"view": view, "inserted": True}}
 
     def stream(self, id: str, sent: dict[str, Any]) -> None:
         """A part of a run's lines, at the place that it names; what is there is overwritten."""

@@ -9,7 +9,17 @@ import zlib
 import pytest
 from wandb.proto.wandb_internal_pb2 import Record
 
-from tfzoo.tracking.sync_log import BLOCK, HEADER, STEP, before, first_step, records, steps
+from tfzoo.tracking.sync_log import (
+    BLOCK,
+    HEADER,
+    STEP,
+    before,
+    first_step,
+    records,
+    steps,
+    without_rows,
+    written,
+)
 
 
 def log(*contents: bytes) -> bytes:
@@ -52,6 +62,19 @@ def test_all_records_are_read_wherever_blocks_end():
     assert [end for end, _ in records(file)][-1] == len(file)
 
 
+def test_records_are_written_as_they_are_read():
+    assert written(log()[:HEADER], CONTENTS) == log(*CONTENTS)
+
+
+def test_rows_that_were_sent_are_left_out():
+    said = Record()
+    said.config.update.add(key="a", value_json="1")
+    other = said.SerializeToString()
+    file, sent = log(row(0), other, row(1), row(2), other), len(log(row(0), other, row(1)))
+    assert without_rows(file, 0) == file
+    assert without_rows(file, sent) == log(other, row(2), other)
+
+
 @pytest.mark.parametrize("lost", [1, 5, 4000, 37_000, 70_010])
 def test_a_file_cut_anywhere_ends_with_its_last_whole_record(lost):
     file = log(*CONTENTS)
@@ -78,7 +101,7 @@ class TestLives:
 
     def test_what_a_later_life_did_again_does_not_count(self):
         kept = before(steps(self.FILE), 4)
-        assert (kept.rows, kept.step) == (6, 4)
+        assert (kept.rows, kept.step) == (6, 3)
         assert self.FILE[: kept.end] == log(*(row(i) for i in range(4)), row(4, picture="p"), row(3))  # fmt: skip
 
     def test_a_life_done_again_from_its_beginning(self):

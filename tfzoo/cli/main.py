@@ -49,6 +49,9 @@ COMMANDS = {
     "jobs": Command("the SLURM jobs of this project and their runs", "tfzoo.cli.overview:jobs"),
     "runs": Command("all runs in one table; a sweep by what varies", "tfzoo.cli.overview:runs"),
     "sync": Command("upload the W&B runs that were written offline", "tfzoo.cli.sync:sync"),
+    "workspace": Command(
+        "save a view on the W&B server to compare runs in", "tfzoo.cli.workspace:workspace"
+    ),
     "translate": Command("translate text with a checkpoint", "tfzoo.cli.apply:translate"),
     "classify": Command(
         "classify text or image files with a checkpoint", "tfzoo.cli.apply:classify"

@@ -46,13 +46,18 @@ class Fragment:
 
     def is_sent(self) -> bool:
         """Whether it was sent, and has not grown since."""
-        try:
-            told = self.marker.read_text(encoding="utf-8")
-        except OSError:
-            return False
-        with suppress(ValueError, TypeError, KeyError):
-            return int(json.loads(told)["bytes"]) >= self.size
-        return True  # by `wandb sync`, which does not say how much
+        known = self._noted("bytes")
+        # `wandb sync` does not say how much it sent.
+        return self.marker.exists() if known is None else known >= self.size
+
+    def sent(self) -> int:
+        """How many bytes of it the server has: whole records."""
+        return self._noted("sent") or 0
+
+    def _noted(self, what: str) -> int | None:
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            return int(json.loads(self.marker.read_text(encoding="utf-8"))[what])
+        return None
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,8 @@ def send(run: Run, fragment: Fragment) -> Sent:
     """Upload one fragment of a run; those before it must have been sent.
 
     What is sent is a copy, cut after the last whole record (a killed process may have left half of one, on which
-    wandb would give up) and where a later life of the run began again: what follows was done once more there.
+    wandb would give up) and where a later life of the run began again: what follows was done once more there. Of a
+    fragment that has grown, only the new rows are sent.
 
     Raises ValueError saying why W&B did not take it.
     """
@@ -110,7 +116,7 @@ def send(run: Run, fragment: Fragment) -> Sent:
         place = Path(folder) / fragment.file.parent.name
         place.mkdir()
         copy = Fragment(place / fragment.file.name)
-        copy.file.write_bytes(content[: kept.end])
+        copy.file.write_bytes(sync_log.without_rows(content[: kept.end], fragment.sent()))
         if (files := fragment.file.with_name("files")).is_dir():
             (place / "files").symlink_to(files.absolute())
         if fragment.state.exists():
@@ -121,8 +127,9 @@ def send(run: Run, fragment: Fragment) -> Sent:
         if not copy.marker.exists():
             raise ValueError(f"W&B did not take {fragment.file}: {_reason(said)}")
     address = next((a for a in (_address(line) for line in said) if a), "")
-    sent = Sent(kept.end, kept.rows, kept.step, address)
-    note = {"bytes": size, "sent": kept.end, "rows": kept.rows, "address": address}
+    known = sync_log.before(sync_log.steps(content[: fragment.sent()]), None).rows
+    sent = Sent(kept.end - fragment.sent(), kept.rows - known, kept.step, address)
+    note = {"bytes": size, "sent": kept.end, "address": address}
     write_whole(fragment.marker, f"{json.dumps(note)}\n".encode())
     return sent
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 STEP = "trainer/global_step"
@@ -45,6 +45,33 @@ def records(content: bytes) -> Iterator[tuple[int, bytes]]:
         parts = data if kind in (WHOLE, FIRST) else parts + data
         if kind in (WHOLE, LAST):
             yield place, parts
+
+
+def written(header: bytes, contents: Iterable[bytes]) -> bytes:
+    """A file of these records, each in as many parts as it meets blocks."""
+    file = bytearray(header)
+    for content in contents:
+        begins = True
+        while begins or content:
+            room = BLOCK - len(file) % BLOCK
+            if room < HEADER:
+                file += bytes(room)
+                continue
+            part, content = content[: room - HEADER], content[room - HEADER :]
+            kind = (MIDDLE if content else LAST) if not begins else FIRST if content else WHOLE
+            file += struct.pack(
+                "<IHB", zlib.crc32(part, zlib.crc32(bytes([kind]))), len(part), kind
+            )
+            file += part
+            begins = False
+    return bytes(file)
+
+
+def without_rows(content: bytes, until: int) -> bytes:
+    """The file without the rows of history up to a place: those that the server has, which would count twice."""
+    every = zip(records(content), steps(content), strict=True)
+    kept = [data for (end, data), (_, _, is_row) in every if end > until or not is_row]
+    return written(content[:HEADER], kept)
 
 
 def steps(content: bytes) -> list[tuple[int, int | None, bool]]:
@@ -90,4 +117,4 @@ def before(found: list[tuple[int, int | None, bool]], step: int | None) -> Conte
         found = found[:cut]
     rows = [at for _, at, is_row in found if is_row]
     known = [at for at in rows if at is not None]
-    return Content(found[-1][0] if found else HEADER, len(rows), max(known, default=None))
+    return Content(found[-1][0] if found else HEADER, len(rows), known[-1] if known else None)
