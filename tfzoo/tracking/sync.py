@@ -41,7 +41,7 @@ class Fragment:
 
     @property
     def state(self) -> Path:
-        """Where wandb notes at which row of the run a fragment began, to send it again to the same place."""
+        """Where wandb notes at which row of the run it began to send, so that what failed is sent to the same place."""
         return self.file.with_name(f"{self.file.name}.syncstate")
 
     def is_sent(self) -> bool:
@@ -131,6 +131,7 @@ def send(run: Run, fragment: Fragment) -> Sent:
     sent = Sent(kept.end - fragment.sent(), kept.rows - known, kept.step, address)
     note = {"bytes": size, "sent": kept.end, "address": address}
     write_whole(fragment.marker, f"{json.dumps(note)}\n".encode())
+    fragment.state.unlink(missing_ok=True)  # what comes after follows all that the server has
     return sent
 
 
