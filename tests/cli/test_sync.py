@@ -178,6 +178,26 @@ class TestSync:
         assert "model.ckpt" in models[-1]["files"]
 
 
+@pytest.mark.slow
+def test_an_online_run_goes_on_as_the_same_run(experiment, tmp_path):
+    run = Run(tmp_path / "runs/words/one")
+    with serving() as server:
+        for steps in (2, 3):
+            trained(experiment("TextClassification"), run.folder, steps, environment(tmp_path, **server.environment))  # fmt: skip
+        assert server.http.errors == []
+        assert list(server.runs) == ["words-one"]
+        received = server.run("words-one")
+    assert losses(received.history) == [0, 1, 2]
+    assert [row["_step"] for row in received.history] == list(range(len(received.history)))
+    assert (received.said["groupName"], received.said["tags"]) == ("words", ["small", "first"])
+    assert received.said["commit"]
+    assert received.config["model"]["init_args"]["backbone"]["dim"] == 32
+    measured = [row["val/loss"] for row in received.history if "val/loss" in row]
+    assert received.summary["val/loss"] == {"min": min(measured), "last": measured[-1]}
+    assert {Path(n).suffix for n in received.files if n.startswith("media/")} == {".png", ".json"}
+    assert [a for a in received.artifacts if a["artifactTypeName"] == "model"]
+
+
 class TestRefusals:
     """Each in one line, before anything is sent."""
 
