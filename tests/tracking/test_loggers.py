@@ -307,6 +307,52 @@ class TestWhetherOffline:
         assert WandbLogger(tmp_path / "e" / "r").offline
 
 
+class Summary:
+    """Stands where W&B's run does."""
+
+    def __init__(self) -> None:
+        self.summary: dict = {}
+
+    def log(self, metrics) -> None:
+        pass
+
+
+class TestBestValues:
+    def logger(self, folder: Path, **modes: str) -> tuple[WandbLogger, dict]:
+        logger = WandbLogger(folder, offline=True)
+        logger.modes = {f"val/{name}": mode for name, mode in modes.items()}
+        logger._experiment = Summary()
+        return logger, logger._experiment.summary
+
+    def test_by_what_a_metric_is(self, tmp_path):
+        logger, summary = self.logger(tmp_path, surprise="min")
+        for value in (0.5, 0.25, 0.75):
+            logger.log_metrics({f"val/{n}": value for n in ("loss", "accuracy", "surprise")}, 0)
+        assert summary == {
+            "val/loss": {"min": 0.25, "last": 0.75},
+            "val/accuracy": {"max": 0.75, "last": 0.75},
+            "val/surprise": {"min": 0.25, "last": 0.75},
+        }
+
+    def test_a_run_that_goes_on_remembers_what_was_best(self, tmp_path):
+        MetricsLogger(tmp_path).log_metrics({"val/loss": 0.25, "val/f1": 0.5}, 0)
+        logger, summary = self.logger(tmp_path)
+        logger.log_metrics({"val/loss": 0.75, "val/f1": float("nan")}, 1)
+        assert summary["val/loss"] == {"min": 0.25, "last": 0.75}
+        assert summary["val/f1"]["max"] == 0.5
+
+    def test_training_has_no_best(self, tmp_path):
+        logger, summary = self.logger(tmp_path)
+        logger.log_metrics({"train/loss": 0.5}, 0)
+        assert summary == {}
+
+
+def test_what_was_not_set_is_no_setting(tmp_path):
+    logger = WandbLogger(tmp_path, offline=True)
+    logger.set_config({"a": None, "b": {"c": None, "d": 0}, "e": [{"f": None, "g": ""}], "h": {}})
+    assert logger._wandb_init["config"] == {"b": {"d": 0}, "e": [{"g": ""}], "h": {}}
+
+
 def test_loggers_that_take_no_pictures_are_passed_over(tmp_path):
     loggers = [MetricsLogger(tmp_path)]
     log_table(loggers, "samples", ["text"], [["a"]], 0)

@@ -80,6 +80,7 @@ NO_AVERAGES = (
     "weights that are sharded cannot be averaged: leave the EMA callback out with --trainer.callbacks null, or train "
     "with configs/trainer/ddp.yaml"
 )
+_PLACES = {"config", "ckpt_path", "runs", "run_id", "default_root_dir", "logger"}
 
 
 class ExperimentCLI(LightningCLI):
@@ -276,7 +277,8 @@ class ExperimentCLI(LightningCLI):
 
     def _wandb(self, arguments: dict[str, Any], run: Run) -> WandbLogger:
         logger = WandbLogger(**{**arguments, "save_dir": run.folder})
-        logger.set_config(self._plain_config())
+        logger.modes = dict([self.model.best])
+        logger.set_config(self._plain_config(run))
         return logger
 
     def _trackio(self, arguments: dict[str, Any], run: Run) -> list[TrackioLogger]:
@@ -284,13 +286,16 @@ class ExperimentCLI(LightningCLI):
         if not is_installed():
             return []
         logger = TrackioLogger(**{**arguments, "save_dir": run.folder})
-        logger.set_config(self._plain_config())
+        logger.set_config(self._plain_config(run))
         return [logger]
 
-    def _plain_config(self) -> dict[str, Any]:
+    def _plain_config(self, run: Run) -> dict[str, Any]:
+        """What runs are compared by: neither files and folders, nor who is told."""
         self._dump_config()
-        config = {k: v for k, v in self.config_dump.items() if k not in ("config", "ckpt_path")}
+        config = {k: v for k, v in self.config_dump.items() if k not in _PLACES}
+        config["experiment"] = run.experiment
         config["model"]["init_args"].pop("facts", None)
+        config["trainer"] = {k: v for k, v in config["trainer"].items() if k not in _PLACES}
         return yaml.safe_load(yaml.safe_dump(config))
 
     def _callbacks(self, callbacks: list[Any], run: Run) -> list[Any]:

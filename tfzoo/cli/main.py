@@ -54,6 +54,10 @@ COMMANDS = {
     "dashboard": Command(
         "all runs in the browser: curves, configs, pictures", "tfzoo.cli.dashboard:dashboard"
     ),
+    "sync": Command("upload the W&B runs that were written offline", "tfzoo.cli.sync:sync"),
+    "workspace": Command(
+        "save a view on the W&B server to compare runs in", "tfzoo.cli.workspace:workspace"
+    ),
     "translate": Command("translate text with a checkpoint", "tfzoo.cli.apply:translate"),
     "classify": Command(
         "classify text or image files with a checkpoint", "tfzoo.cli.apply:classify"

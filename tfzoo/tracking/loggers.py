@@ -1,27 +1,26 @@
-"""Lightning loggers that keep all of a run in its folder: metrics.csv and Weights & Biases."""
+"""Lightning loggers that keep all of a run in its folder: metrics.csv, and beside it Weights & Biases."""
 
 from __future__ import annotations
 
 import io
-import netrc
 import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.loggers import WandbLogger as LightningWandbLogger
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only
 
-from tfzoo import signals
 from tfzoo.tracking.metrics import MetricsFile
 from tfzoo.tracking.runs import Run
+from tfzoo.tracking.wandb_logger import WandbLogger
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+__all__ = ["MetricsLogger", "WandbLogger", "log_figure", "log_table"]
 
 
 class MetricsLogger(CSVLogger):
@@ -69,151 +68,6 @@ class MetricsLogger(CSVLogger):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_experiment": None}  # an open file stays in its process
-
-
-class WandbLogger(LightningWandbLogger):
-    """Weights & Biases in the run's folder, offline unless there is someone to send it as.
-
-    Args:
-        save_dir: the run's folder; its last two names are the experiment, W&B's group, and the id.
-        project: W&B's project.
-        offline: whether to write to the folder alone. None: offline unless WANDB_API_KEY or
-            ~/.netrc says who you are and the server answers. WANDB_MODE overrules it.
-        entity: the user or team whose project it is.
-        tags: words to find the run by.
-        notes: a longer word on it.
-        job_type: what kind of job it is, within its group.
-        log_model: whether checkpoints go to W&B as well: the best ones, or "all".
-        kwargs: what else Lightning's WandbLogger or `wandb.init` takes.
-    """
-
-    def __init__(
-        self,
-        save_dir: str | Path = ".",
-        project: str = "tfzoo",
-        offline: bool | None = None,
-        entity: str | None = None,
-        tags: Sequence[str] | None = None,
-        notes: str | None = None,
-        job_type: str | None = None,
-        log_model: Literal["all"] | bool = False,
-        **kwargs: Any,
-    ) -> None:
-        run = Run(Path(save_dir).absolute())
-        # All experiments share a project, in which W&B merges runs of equal id: both names make it.
-        said = {
-            "id": re.sub(r"[^\w.-]", "-", f"{run.experiment}-{run.id}"),
-            "name": f"{run.experiment}/{run.id}",
-            "group": run.experiment,
-            "entity": entity,
-            "tags": tags and list(tags),
-            "notes": notes,
-            "job_type": job_type,
-            "log_model": log_model,
-        } | {key: value for key, value in kwargs.items() if value is not None}
-        # Lightning's own `offline` would set WANDB_MODE for every later run of the process.
-        mode = os.environ.get("WANDB_MODE") or ("offline" if _is_offline(offline) else None)
-        super().__init__(save_dir=run.folder, project=project, **{"mode": mode, **said})
-        if self._wandb_init.get("anonymous") is None:
-            self._wandb_init.pop("anonymous", None)  # wandb warns of it, even where it is None
-        self.offline = mode in ("offline", "dryrun")
-        self.online = mode == "online" or (offline is False and not self.offline)  # insisted on
-        if self.offline:
-            # wandb reports errors over the network, even offline, unless told before its import.
-            os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-
-    def set_config(self, config: Mapping[str, Any]) -> None:
-        """Give the run its whole configuration, nested as it is; best before the first metric.
-
-        What `wandb.init` is given can be filtered by in every tool of W&B's; later additions not.
-        """
-        if self._experiment is None:
-            self._wandb_init["config"] = dict(config)
-        else:
-            self._experiment.config.update(dict(config), allow_val_change=True)
-
-    @property
-    @rank_zero_experiment
-    def experiment(self) -> Any:
-        if self._experiment is not None or getattr(self, "_attach_id", None) is not None:
-            return super().experiment
-        import wandb
-
-        self._prepare()
-        try:
-            run = super().experiment
-        except wandb.errors.Error as error:
-            # A node that cannot reach the server must train all the same, if nobody insisted.
-            if self.online or not isinstance(error, wandb.errors.CommError):
-                reason = str(error).splitlines()[0]
-                raise ValueError(
-                    f"W&B cannot be used ({reason}): run `wandb login`, or set offline to true"
-                ) from error
-            wandb.teardown()  # whose process still holds the run's id
-            self._wandb_init |= {"mode": "offline", "settings": _settings(offline=True)}
-            self.offline = True
-            run = super().experiment
-        if self.offline:
-            rank_zero_info(f"W&B is offline, in {run.settings.sync_dir}")
-        return run
-
-    @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        try:
-            super().log_metrics(metrics, step)
-        except OSError:
-            # A SIGTERM to all processes of a job ends W&B's own before the training has saved; metrics.csv has the row.
-            if signals.received() is None:
-                raise
-
-    def _prepare(self) -> None:
-        import wandb
-
-        if wandb.run is not None and wandb.run.id != self._id:
-            wandb.run.finish()  # an earlier run of this process: Lightning would write into it
-        folder = Path(str(self.save_dir)) / "wandb"
-        folder.mkdir(parents=True, exist_ok=True)
-        # Tables wait in the data folder until they are uploaded: they must travel with the run.
-        for variable, name in (("WANDB_DATA_DIR", "data"), ("WANDB_CACHE_DIR", "cache")):
-            if os.environ.get(variable) in (None, _PLACED.get(variable)):
-                os.environ[variable] = _PLACED[variable] = str(folder / name)
-        self._wandb_init.setdefault("settings", _settings(self.offline))
-
-
-_PLACED: dict[str, str] = {}
-"""W&B's folders as the last run of this process set them; what the user set is left alone."""
-
-
-def _settings(offline: bool) -> Any:
-    """The console is the user's: of what wandb prints, an online run's address is worth a line."""
-    import wandb
-
-    # Offline nothing is waited for but this machine, however busy it is.
-    patience = 90.0 if offline else float(os.environ.get("WANDB_INIT_TIMEOUT") or 30)
-    return wandb.Settings(
-        console="off", quiet=True, silent=offline, git_root=_repository(), init_timeout=patience
-    )
-
-
-def _repository() -> str | None:
-    """The git repository worked in, for the commit: a run's folder may lie outside of it."""
-    here = Path.cwd()
-    return next((str(p) for p in (here, *here.parents) if (p / ".git").exists()), None)
-
-
-def _is_offline(asked: bool | None) -> bool:
-    """Whether to stay offline: looks for credentials where wandb does, without call or prompt."""
-    if asked is not None:
-        return asked
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return False
-    host = urlsplit(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai").netloc
-    for place in filter(None, (os.environ.get("NETRC"), "~/.netrc", "~/_netrc")):
-        try:
-            return netrc.netrc(Path(place).expanduser()).authenticators(host) is None
-        except (OSError, netrc.NetrcParseError):
-            continue
-    return True
 
 
 def log_table(
