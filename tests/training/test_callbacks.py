@@ -34,7 +34,14 @@ def test_translations_are_shown(tmp_path):
     task = translation(max_extra_tokens=2)
     batches = [translation_batch(task, alone(part)) for part in (PAIRS[:2], PAIRS[2:])]
     files = shown(task, batches, tmp_path)
-    assert set(files) == {"samples-step000000.md", "alignment-step000000.png"}
+    assert set(files) == {
+        "samples-step000000.md",
+        "alignment-step000000.png",
+        "attention-cross-step000000.png",
+        "attention-encoder-step000000.png",
+        "attention-decoder-step000000.png",
+        "positions.png",  # sinusoidal, the same at every step
+    }
     table = files["samples-step000000.md"].read_text(encoding="utf-8").splitlines()
     assert table[0] == "| source | reference | translation |"
     assert [line.split(" | ")[1] for line in table[2:]] == [target for _, target in PAIRS]
@@ -54,13 +61,23 @@ def test_misread_texts_are_shown(tmp_path):
 
 def test_misread_images_are_shown(tmp_path):
     files = shown(image_classification(), [image_batch()], tmp_path)
-    assert set(files) == {"misread-step000000.png", "attention-step000000.png"}
+    assert set(files) == {
+        "misread-step000000.png",
+        "attention-step000000.png",
+        "confusion-step000000.png",
+        "positions.png",
+    }
 
 
 def test_generated_text_is_shown(tmp_path):
     task = generation()
     files = shown(task, [language_batch(task)], tmp_path)
-    assert set(files) == {"samples-step000000.md", "attention-step000000.png"}
+    assert set(files) == {
+        "samples-step000000.md",
+        "attention-step000000.png",
+        "attention-lines-step000000.png",
+        "positions.png",
+    }
     assert len(files["samples-step000000.md"].read_text(encoding="utf-8").splitlines()) == 2 + 4
 
 

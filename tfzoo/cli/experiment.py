@@ -41,6 +41,7 @@ from tfzoo.data import TaskData
 from tfzoo.tasks import Task
 from tfzoo.tracking import provenance
 from tfzoo.tracking.job import is_batch, is_first
+from tfzoo.tracking.learning_curves import Baselines
 from tfzoo.tracking.lock import Lock, check_free
 from tfzoo.tracking.loggers import MetricsLogger, WandbLogger
 from tfzoo.tracking.runs import (
@@ -82,7 +83,8 @@ class ExperimentCLI(LightningCLI):
     is_new = False  # whether this command made the run's folder
     lock: Lock | None = None  # on it
 
-    def __init__(self, arguments: list[str]) -> None:
+    def __init__(self, arguments: list[str], baselines: Baselines | None = None) -> None:
+        """baselines: by metric, what the learning curves are to be seen beside."""
         quieten()
         # A class that has been imported can be named in a config without its module.
         for package in (tfzoo.data, tfzoo.tasks, tfzoo.training):
@@ -93,7 +95,11 @@ class ExperimentCLI(LightningCLI):
                 Task,
                 TaskData,
                 save_config_callback=Begin,
-                save_config_kwargs={"save_to_log_dir": False, "command": arguments},
+                save_config_kwargs={
+                    "save_to_log_dir": False,
+                    "command": arguments,
+                    "baselines": baselines or {},
+                },
                 trainer_defaults=TRAINER_DEFAULTS,
                 seed_everything_default=1,
                 parser_class=WholeKeys,
