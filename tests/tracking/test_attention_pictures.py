@@ -58,7 +58,13 @@ def test_every_head_of_every_layer_has_its_lines():
     found = words(picture)
     assert found.count("head 4") == 2
     assert {"layer 1: every head", "layer 2: every head"} <= set(found)
-    assert found.count("法律") == found.count("Law") == 2 * 5
+    assert found.count("法律") == found.count("Law") == 2  # and as pixels beside each head
+    figure = picture.draw()
+    assert len(figure.images) == 2 * 4
+    ink = figure.images[0].get_array()[..., 3]
+    assert ink.mean() > 2
+    assert not ink[:, [0, -1]].any()  # no letter is cut
+    assert not ink[[0, -1]].any()
     panels = drawn_lines(picture)
     assert len(panels) == 2 * 5
     for number in (0, 1):

@@ -1,10 +1,14 @@
 """What is shown after a validation: samples evenly drawn, pictures of a sample of middle size."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
+import torch
 from PIL import Image
 from small_tasks import (
+    BACKBONE,
     PAIRS,
     TEXTS,
     alone,
@@ -20,6 +24,8 @@ from small_tasks import (
     translation_batch,
 )
 
+from tfzoo.tracking.image_pictures import ImageGrid
+from tfzoo.training import callbacks
 from tfzoo.training.callbacks import Show
 
 
@@ -112,6 +118,45 @@ def test_the_picture_is_of_a_batch_in_the_middle():
     show = Show()
     gather(show, [([], batch) for batch in "abcde"], [float("inf")])
     assert show.batch == "a"
+
+
+def test_drawing_keeps_to_its_share_of_validation(tmp_path, monkeypatch):
+    """Pictures come first and last, and between them where validation has taken long enough; samples always."""
+    now = iter(range(10**6))
+    monkeypatch.setattr(callbacks.time, "monotonic", lambda: next(now))  # each look a second later
+    task = generation()
+    task.samples = lambda: [["a", "b"]]
+    task.pictures = lambda batch: [ImageGrid("attention", [np.zeros((2, 2))], ["x"])]
+    batches = loader([language_batch(task)] * 8)
+    drawn = {}
+    for share in (0.0, 1e9):
+        folder = tmp_path / str(share)
+        settings = {"max_steps": 8, "val_check_interval": 2, "limit_val_batches": 1}
+        trainer = quiet_trainer(callbacks=[Show(share=share)], default_root_dir=folder, **settings)
+        trainer.fit(task, batches, batches)
+        names = {file.name for file in (folder / "figures").iterdir()}
+        drawn[share] = {name for name in names if name.startswith("attention-step")}
+        assert {f"samples-step{step:06d}.md" for step in (2, 4, 6, 8)} <= names
+    ends = {"attention-step000002.png", "attention-step000008.png"}
+    assert drawn[0.0] == ends
+    assert drawn[1e9] == ends | {"attention-step000004.png", "attention-step000006.png"}
+
+
+@pytest.mark.slow
+def test_drawing_changes_no_training(tmp_path):
+    """Weights after steps with pictures between them are those of the same steps without."""
+    weights = []
+    for number, shown_by in enumerate(([Show(share=1e9)], [])):
+        task = generation(backbone=replace(BACKBONE, dropout=0.3))
+        torch.manual_seed(1)
+        settings = {"max_steps": 2, "val_check_interval": 1, "limit_val_batches": 1}
+        trainer = quiet_trainer(
+            callbacks=shown_by, default_root_dir=tmp_path / str(number), **settings
+        )
+        batches = loader([language_batch(task)] * 4)
+        trainer.fit(task, batches, batches)
+        weights.append(task.state_dict())
+    assert all(torch.equal(weight, weights[1][name]) for name, weight in weights[0].items())
 
 
 def test_nothing_is_shown_while_checking_sanity_or_on_other_ranks(tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from tfzoo.tracking.figures import Page, Picture, check
@@ -103,8 +104,11 @@ class LinesPicture(Picture):
             check(layer.weights, "weights", (None, len(self.queries), len(self.keys)), "(H, T, S)")
 
     def page(self) -> Page:
-        queries, keys = labels(self.queries[: self.most], 10), labels(self.keys[: self.most], 10)
-        left, right = (0.06 * max(map(columns, words)) + 0.04 for words in (queries, keys))
+        queries, keys = (
+            labels([word.strip() or word for word in words[: self.most]], 10)
+            for words in (self.queries, self.keys)
+        )
+        left, right = (0.07 * max(map(columns, words)) + 0.1 for words in (queries, keys))
         height = self.line * max(len(queries), len(keys))
         heads = len(self.layers[0].weights)
         rows, across = heads_in_rows(heads)
@@ -122,40 +126,41 @@ class LinesPicture(Picture):
             right=0.1,
             across=1 + across,
         )
+        # Writing takes most of the time that drawing takes: each head shows the same words, written once.
+        ends = [(left - 0.04, queries, "right"), (left + self.between + 0.04, keys, "left")]
+        written = page.stamp(partial(self._write, ends))
         word = _telling(queries)
         for number, (layer, weights) in enumerate(self.layers):
             weights = weights[:, : self.most, : self.most]
             first = number * rows * (1 + across)
-            axes = page.panel(first, f"{layer}: every head")
-            self._words(axes, page.size, queries, keys, left, only=word)
+            axes = self._panel(page, first, f"{layer}: every head")
+            self._write(ends, axes, only=word)
             for head in range(heads):
                 self._lines(axes, weights[head, word : word + 1], left, head, start=word)
             for head in range(heads):
                 row, column = divmod(head, across)
-                axes = page.panel(first + row * (1 + across) + 1 + column, f"head {head + 1}")
-                self._words(axes, page.size, queries, keys, left)
+                place = first + row * (1 + across) + 1 + column
+                axes = self._panel(page, place, f"head {head + 1}")
+                page.paste(written, place)
                 self._lines(axes, weights[head], left, head)
         return page
 
-    def _words(
-        self,
-        axes: Axes,
-        size: tuple[float, float],
-        queries: list[str],
-        keys: list[str],
-        left: float,
-        only: int | None = None,
+    @staticmethod
+    def _panel(page: Page, place: int, title: str) -> Axes:
+        """Axes without a frame, in inches from their top left corner."""
+        axes = page.panel(place, title)
+        _in_inches(axes, page.size)
+        return axes
+
+    def _write(
+        self, ends: Sequence[tuple[float, list[str], str]], axes: Axes, only: int | None = None
     ) -> None:
-        """Places in inches from the panel's top left corner; `only` one query is not faint."""
-        axes.set_xlim(0, size[0])
-        axes.set_ylim(size[1], 0)
-        for side in axes.spines.values():
-            side.set_visible(False)
-        for row, text in enumerate(queries):
-            color = "0.15" if only in (None, row) else "0.7"
-            axes.text(left - 0.04, self._at(row), text, ha="right", color=color, **_STYLE)
-        for row, text in enumerate(keys):
-            axes.text(left + self.between + 0.04, self._at(row), text, color="0.15", **_STYLE)
+        """Both columns of words, where they are and how aligned; all at the left faint but one, if one is named."""
+        for place, words, side in ends:
+            for row, text in enumerate(words):
+                faint = side == "right" and only not in (None, row)
+                style: dict[str, Any] = {"size": 7.5, "va": "center_baseline", "ha": side}
+                axes.text(place, self._at(row), text, color="0.7" if faint else "0.15", **style)
 
     def _lines(
         self, axes: Axes, weights: np.ndarray, left: float, head: int, start: int = 0
@@ -180,7 +185,12 @@ class LinesPicture(Picture):
         return self.line * (row + 0.5)
 
 
-_STYLE: dict[str, Any] = {"size": 7.5, "va": "center_baseline"}
+def _in_inches(axes: Axes, size: tuple[float, float]) -> None:
+    axes.set_xlim(0, size[0])
+    axes.set_ylim(size[1], 0)
+    axes.patch.set_visible(False)
+    for side in axes.spines.values():
+        side.set_visible(False)
 
 
 def panels_of(weights: np.ndarray) -> list[tuple[str, np.ndarray]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,6 +92,27 @@ class Page:
             side.set_color("0.75")
             side.set_linewidth(0.6)
         return axes
+
+    def stamp(self, draw: Callable[[Axes], None]) -> np.ndarray:
+        """What `draw` draws on axes of a panel's size, in inches, as pixels to be pasted: (h, w, 4) bytes."""
+        import numpy as np
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=self.size, dpi=self.figure.dpi, facecolor="none")
+        axes = figure.add_axes((0, 0, 1, 1), xlim=(0, self.size[0]), ylim=(self.size[1], 0))
+        axes.set_axis_off()
+        draw(axes)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        return np.asarray(canvas.buffer_rgba()).copy()
+
+    def paste(self, pixels: np.ndarray, index: int) -> None:
+        """Put what `stamp` gave over a panel."""
+        row, column = divmod(index, self.columns)
+        x = self.left + column * self.pitch[0]
+        y = self.height - (self.head + row * self.pitch[1] + self.top) - self.size[1]
+        self.figure.figimage(pixels, round(x * self.figure.dpi), round(y * self.figure.dpi))
 
     def scale(self, shades: Any, label: str) -> None:
         """The colour scale, at the right of the first row."""

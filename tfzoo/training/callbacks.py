@@ -1,4 +1,4 @@
-"""What a run shows while it trains: samples, pictures, a progress bar."""
+"""What a run shows while it trains: samples, pictures, and a progress bar or, unwatched, a line for each validation."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rich
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 
@@ -157,7 +158,24 @@ def _is_last(trainer: Trainer) -> bool:
 
 
 class Progress(RichProgressBar):
-    """Lightning's progress bar without the run's number, and without a last epoch where steps end the training."""
+    """Lightning's bar on stderr, without the run's number, and without a last epoch where steps end the training."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{"console_kwargs": {"stderr": True}, **settings})
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_validation_end(trainer, pl_module)
+        if trainer.state.fn == "validate":
+            self._stop_progress()
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_test_end(trainer, pl_module)
+        self._stop_progress()
+
+    def _stop_progress(self) -> None:
+        """Before Lightning prints the table of what was measured, which is for stdout."""
+        super()._stop_progress()
+        rich.reconfigure()
 
     def _get_train_description(self, current_epoch: int) -> str:
         if self.trainer.max_epochs not in (None, -1):
@@ -168,3 +186,16 @@ class Progress(RichProgressBar):
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
         return metrics
+
+
+class Lines(Callback):
+    """In place of a progress bar where nobody watches, as in a job's log: a line for each validation."""
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        fitting = trainer.state.fn == "fit" and not trainer.sanity_checking
+        if not (fitting and trainer.is_global_zero):
+            return
+        metrics = {k: float(v) for k, v in sorted(trainer.progress_bar_metrics.items())}
+        found = [f"{k} {v:.4g}" for k, v in metrics.items() if k.startswith(("train/", "val/"))]
+        of = f" of {trainer.max_steps}" if trainer.max_steps > 0 else ""
+        print(f"step {trainer.global_step}{of}: {', '.join(found)}", flush=True)
