@@ -126,7 +126,7 @@ class LinesPicture(Picture):
             right=0.1,
             across=1 + across,
         )
-        # Writing takes most of the time that drawing takes: each head shows the same words, written once.
+        # Writing takes most of the time that drawing takes: each panel shows the same words, written once.
         ends = [(left - 0.04, queries, "right"), (left + self.between + 0.04, keys, "left")]
         written = page.stamp(partial(self._write, ends))
         word = _telling(queries)
@@ -134,7 +134,7 @@ class LinesPicture(Picture):
             weights = weights[:, : self.most, : self.most]
             first = number * rows * (1 + across)
             axes = self._panel(page, first, f"{layer}: every head")
-            self._write(ends, axes, only=word)
+            page.paste(written, first)
             for head in range(heads):
                 self._lines(axes, weights[head, word : word + 1], left, head, start=word)
             for head in range(heads):
@@ -152,15 +152,12 @@ class LinesPicture(Picture):
         _in_inches(axes, page.size)
         return axes
 
-    def _write(
-        self, ends: Sequence[tuple[float, list[str], str]], axes: Axes, only: int | None = None
-    ) -> None:
-        """Both columns of words, where they are and how aligned; all at the left faint but one, if one is named."""
+    def _write(self, ends: Sequence[tuple[float, list[str], str]], axes: Axes) -> None:
+        """Both columns of words: where each is, and how aligned."""
+        style: dict[str, Any] = {"size": 7.5, "va": "center_baseline", "color": "0.15"}
         for place, words, side in ends:
             for row, text in enumerate(words):
-                faint = side == "right" and only not in (None, row)
-                style: dict[str, Any] = {"size": 7.5, "va": "center_baseline", "ha": side}
-                axes.text(place, self._at(row), text, color="0.7" if faint else "0.15", **style)
+                axes.text(place, self._at(row), text, ha=side, **style)
 
     def _lines(
         self, axes: Axes, weights: np.ndarray, left: float, head: int, start: int = 0

@@ -148,7 +148,8 @@ def png(figure: Figure) -> bytes:
     """The figure as a PNG file."""
     content = io.BytesIO()
     with lettered():
-        figure.savefig(content, format="png")
+        # The usual level makes these files no smaller, and takes a fifth longer in all.
+        figure.savefig(content, format="png", pil_kwargs={"compress_level": 3})
     return content.getvalue()
 
 
