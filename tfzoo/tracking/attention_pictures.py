@@ -105,7 +105,7 @@ class LinesPicture(Picture):
 
     def page(self) -> Page:
         queries, keys = (
-            labels([word.strip() or word for word in words[: self.most]], 10)
+            labels([word.strip() or word for word in words[: self.most]], 12)
             for words in (self.queries, self.keys)
         )
         left, right = (0.07 * max(map(columns, words)) + 0.1 for words in (queries, keys))
