@@ -66,9 +66,10 @@ def _encodings(positions: Positions, grid: int) -> dict[str, np.ndarray]:
     """By their kind (T, D), T as many as are drawn; nothing where there are none."""
     length = 1 + grid**2 if grid else MOST
     if isinstance(positions, LearnedPositions):
-        return {"learned": positions.table[:length].float().cpu().numpy()}
+        # A copy: what numpy shares with a parameter cannot be sharded again.
+        return {"learned": positions.table[:length].clone().float().cpu().numpy()}
     if isinstance(positions, SinusoidalPositions):
-        return {"sinusoidal": positions.table[:length].float().cpu().numpy()}
+        return {"sinusoidal": positions.table[:length].clone().float().cpu().numpy()}
     if isinstance(positions, RotaryPositions):
         turned = torch.cat([positions.cos[:length], positions.sin[:length]], dim=1)
         return {"rotary": turned.float().cpu().numpy()}
