@@ -115,7 +115,7 @@ class LinesPicture(Picture):
         page = Page(
             self.name,
             note(
-                "left: a word; right: the words it looks at; thick: much",
+                f"left: a word; right: the words it looks at; thickest: {self._most():.2g} of its attention",
                 self.caption,
                 *left_out(self),
             ),
@@ -166,17 +166,22 @@ class LinesPicture(Picture):
         from matplotlib import colormaps
         from matplotlib.collections import LineCollection
 
-        seen = weights > 0.01
+        strength = (weights / self._most()).clip(0, 1)
+        seen = strength > 0.02
         places = [(t, s) for t, s in zip(*seen.nonzero(), strict=True)]
         ends = [
             ((left, self._at(start + t)), (left + self.between, self._at(s))) for t, s in places
         ]
-        strength = weights[seen]
+        strength = strength[seen]
         color = colormaps["tab10"](head % 10)[:3]
         shades = [(*color, min(1.0, 0.06 + float(w))) for w in strength]
         lines = LineCollection(ends, colors=shades, linewidths=0.4 + 2.2 * strength)
         lines.set_capstyle("butt")
         axes.add_collection(lines, autolim=False)
+
+    def _most(self) -> float:
+        """The attention that the thickest lines stand for: in a long text even the greatest may be small."""
+        return max(float(weights.max()) for _, weights in self.layers) or 1.0
 
     def _at(self, row: int) -> float:
         return self.line * (row + 0.5)

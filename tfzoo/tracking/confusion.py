@@ -40,6 +40,7 @@ class ConfusionPicture(Picture):
         cell = min(cell, 0.5) if count > 3 else 0.7
         points = min(8.0, 60 * cell)
         letters = 0.0098 * points * max(map(columns, names))
+        turn = 0 if letters < cell else 90
         right = int(self.counts.trace())
         page = Page(
             self.name,
@@ -48,11 +49,10 @@ class ConfusionPicture(Picture):
             1,
             (max(1.2, cell * count), max(1.2, cell * count)),
             left=letters + 0.1,
-            top=letters + 0.15,
+            top=letters + 0.15 if turn else 0.25,
         )
         axes = page.panel(0)
         shades = axes.imshow(shares, "Blues", vmin=0, vmax=1, aspect="auto")
-        turn = 0 if letters < cell else 90
         for place, name in enumerate(names):
             axes.text(-0.6, place, name, size=points, ha="right", va="center_baseline")
             axes.text(place, -0.6, name, size=points, rotation=turn, ha="center", va="bottom")
