@@ -13,6 +13,7 @@ import yaml
 from tfzoo.baselines import ACCURACY, NATS, Figure
 from tfzoo.cli import demo, main
 from tfzoo.cli.comparison import Comparison, markdown
+from tfzoo.tracking.learning_curves import read_baselines, write_baselines
 from tfzoo.tracking.runs import Run
 
 CHECKOUT = Path(__file__).parents[2]
@@ -58,11 +59,12 @@ def stubbed(monkeypatch, tmp_path):
         "test/bits_per_character": 2,
     }
 
-    def train(file, runs):
+    def train(file, runs, baselines):
         if file.stem == "digits" and (tmp_path / "fail").exists():
             raise ValueError("heads must divide\nthe width")
         run = Run(tmp_path / runs / file.stem / "1")
         run.figures.mkdir(parents=True)
+        write_baselines(run, baselines)
         for name in (
             "attention-step000010.png",
             "attention-step000020.png",
@@ -91,6 +93,13 @@ def test_demo_ends_with_table_and_places(stubbed, capsys):
         assert "translate out/translation/1/checkpoints/best.ckpt" in text
         assert "attention-step000020.png" in text
         assert "attention-step000010.png" not in text
+    # What the curves are seen beside, in the unit of the metric that is logged.
+    (run,) = (stubbed / "out" / "digits").iterdir()
+    assert read_baselines(Run(run)) == {"val/accuracy": {"simple": 0.5}}
+    (run,) = (stubbed / "out" / "shakespeare").iterdir()
+    assert read_baselines(Run(run)) == {
+        "val/bits_per_character": {"simple": pytest.approx(50 / math.log(2))}
+    }
     assert (
         report.count("| beats simple |") == 3
     )  # reviews, digits, shakespeare: 1.39 nats are below 50

@@ -1,8 +1,13 @@
 """What `tfzoo fit` leaves, how a run goes on, and how checkpoints are measured."""
 
+import contextlib
 import csv
 import json
+import os
+import pty
+import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,11 +18,29 @@ import wandb
 import yaml
 
 from tfzoo.cli import main
+from tfzoo.cli.places import program
 from tfzoo.tasks import Task, Translation
 from tfzoo.tracking.runs import Run, newest_checkpoint
 from tfzoo.training.checkpoint import read_checkpoint
 
 TASKS = ["Translation", "TextClassification", "ImageClassification", "Generation"]
+FIGURES = {
+    "Translation": {
+        "samples.md",
+        "alignment.png",
+        "attention-cross.png",
+        "attention-encoder.png",
+        "attention-decoder.png",
+    },
+    "TextClassification": {
+        "samples.md",
+        "attention.png",
+        "attention-lines.png",
+        "confusion.png",
+    },
+    "ImageClassification": {"attention.png", "confusion.png"},
+    "Generation": {"samples.md", "attention.png", "attention-lines.png"},
+}
 QUIET = "--trainer.logger=tfzoo.tracking.loggers.MetricsLogger"
 
 
@@ -55,9 +78,11 @@ def test_a_run_leaves_all_in_its_folder(task, trained):
         "checkpoints/step-00000002.ckpt",
     } <= names
     assert not any(".partial" in name for name in names)
-    picture = "alignment" if task == "Translation" else "attention"
-    assert f"figures/{picture}-step000002.png" in names
-    assert ("figures/samples-step000002.md" in names) == (task != "ImageClassification")
+    figures = {name.removeprefix("figures/") for name in names if name.startswith("figures/")}
+    # The first validation comes with step 1, or the only one with step 2: all of its pictures, and those of the last.
+    last = {name.replace("-step000002", "") for name in figures if "-step000001" not in name}
+    # That nothing is misread leaves no picture of it.
+    assert last - {"misread.png"} == FIGURES[task] | {"learning-curves.png", "positions.png"}
     rows = metrics(run)
     logged = {key for row in rows for key, value in row.items() if value}
     best = read_checkpoint(run / "checkpoints/best.ckpt")
@@ -352,6 +377,57 @@ def test_no_progress_where_nobody_watches(experiment, tmp_path, capfd):
     assert "\r" not in told.err
     assert "Tokenizing" not in told.err
     assert told.out.count("\n") < 12
+    # In place of the bar a line for each validation, for a log.
+    (line,) = [line for line in told.out.splitlines() if line.startswith("step 2 of 2: ")]
+    assert "train/loss " in line
+    assert "val/accuracy " in line
+
+
+def test_a_training_ends_with_what_a_person_wants(experiment, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = fit(experiment("ImageClassification"), tmp_path / "runs").relative_to(tmp_path)
+    told = capsys.readouterr().out.replace(program(), "tfzoo").splitlines()
+    best = read_checkpoint(run / "checkpoints/best.ckpt")["global_step"]
+    assert re.fullmatch(rf"best val/accuracy \d\.\d{{4}} after {best} of 2 steps", told[-6])
+    assert told[-5:] == [
+        f"checkpoint {run}/checkpoints/best.ckpt",
+        f"metrics, samples and pictures in {run}",
+        f"beside other runs: tfzoo compare {run} OTHER",
+        "all of them: tfzoo runs runs, or in the browser tfzoo dashboard runs",
+        f"go on with tfzoo resume {run} --trainer.max_steps 4",
+    ]
+
+
+@pytest.mark.slow
+def test_where_somebody_watches_bars_are_on_stderr(experiment, tmp_path):
+    """A terminal as stderr alone: what is measured is for stdout all the same."""
+    checkpoint = fit(experiment("ImageClassification"), tmp_path / "runs") / "checkpoints/best.ckpt"
+    for arguments, bar, line in (
+        (
+            ["fit", "-c", str(experiment("ImageClassification")), f"--runs={tmp_path}"],
+            "Epoch 0",
+            "best val/accuracy",
+        ),
+        (["test", f"--ckpt_path={checkpoint}"], "Testing", "test/accuracy"),
+    ):
+        ours, theirs = pty.openpty()
+        watched = "import sys, tfzoo.cli; sys.exit(tfzoo.cli.main())"
+        with subprocess.Popen(
+            [sys.executable, "-c", watched, *arguments, "--trainer.enable_progress_bar=true"],
+            stdout=subprocess.PIPE, stderr=theirs, cwd=tmp_path, text=True,
+            env={**os.environ, "TERM": "xterm"},
+        ) as process:  # fmt: skip
+            os.close(theirs)
+            seen = b""
+            with contextlib.suppress(OSError):  # what Linux says at the end of a terminal
+                while part := os.read(ours, 65536):
+                    seen += part
+            told = process.stdout.read()
+        os.close(ours)
+        assert process.returncode == 0, seen.decode()
+        assert bar in seen.decode()
+        assert bar not in told
+        assert line in told
 
 
 def test_figures_are_pictures(trained):

@@ -1,5 +1,7 @@
 """Classification: its loss under padding and packing, what training hides and mixes, exact averages."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -21,6 +23,7 @@ from torch.testing import assert_close
 
 from tfzoo.data.batching import ImageBatch
 from tfzoo.data.tokenizer import CLS, UNK
+from tfzoo.tasks.classification import CONFUSED
 
 PACKED = [[TEXTS[0], TEXTS[1]], [TEXTS[2], TEXTS[3]]]
 
@@ -228,19 +231,63 @@ def test_rows_are_the_misread():
 
 def test_pictures_of_texts():
     task = text_classification().eval()
-    (picture,) = task.pictures(text_batch(task, PACKED))
+    picture, lines, positions = task.pictures(text_batch(task, PACKED))
     length = len("good book") + 1
     assert picture.weights.shape == (BACKBONE.heads, length, length)
     assert list(picture.keys) == ["<cls>", "g", "o", "o", "d", "␣", "b", "o", "o", "k"]
     assert_close(torch.tensor(picture.weights).sum(-1), torch.ones(BACKBONE.heads, length))
+    assert [layer.name for layer in lines.layers] == ["layer 1", "layer 2"]
+    assert_close(lines.layers[-1].weights, picture.weights)
+    assert (picture.name, lines.name, positions.name) == (
+        "attention",
+        "attention-lines",
+        "positions",
+    )
 
 
 def test_pictures_of_images():
     task = image_classification().eval()
-    (picture,) = task.pictures(image_batch())
-    assert picture.weights.shape == (BACKBONE.heads, 2, 2)
+    picture, positions = task.pictures(image_batch())
+    assert [layer.weights.shape for layer in picture.layers] == [(BACKBONE.heads, 2, 2)] * 2
+    assert positions.grid == 2
     assert picture.image.shape == (8, 8)
     assert picture.caption.startswith("zero, read as ")
+
+
+@pytest.mark.parametrize("make", [text_classification, image_classification])
+def test_confusion_counts_every_sample_of_a_validation_once(make):
+    task = settled(make())
+    batches = (
+        [image_batch(6), image_batch(4)] if make is image_classification else [text_batch(task)]
+    )
+    right = sum(int((task.logits(b).argmax(-1) == b.labels).sum()) for b in batches)
+    assert task.summary() == []
+    for _ in range(2):  # not on top of the validation before
+        measured(task, batches)
+        (picture,) = task.summary()
+        assert picture.counts.trace() == right
+        true = torch.cat([b.labels for b in batches]).bincount(minlength=3)
+        assert picture.counts.sum(1).tolist() == true.tolist()
+        assert tuple(picture.classes) == task.facts.labels
+
+
+def test_confusion_is_pooled_over_devices():
+    task = settled(text_classification())
+    task.confusion.distributed_available_fn = lambda: True
+    task.confusion.dist_sync_fn = lambda ours, group: [
+        ours,
+        ours,
+    ]  # another device with the same texts
+    measured(task, [text_batch(task)])
+    assert task.counts.sum() == 2 * len(TEXTS)
+
+
+def test_of_very_many_classes_no_confusion_is_counted():
+    labels = tuple(map(str, range(CONFUSED + 1)))
+    facts = replace(image_classification().facts, labels=labels)
+    task = image_classification(facts=facts).eval()
+    measured(task, [image_batch()])
+    assert task.summary() == []
 
 
 def test_a_picture_is_the_image_before_it_was_normalised():

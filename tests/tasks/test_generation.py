@@ -90,7 +90,9 @@ def test_samples_and_pictures(learned):
     assert [len(row) for row in rows] == [len(learned.columns)] * 4
     assert {row[0] for row in rows} == {learned.prompt}
     batch = language_batch(learned, [SPEECH, SPEECH])
-    (picture,) = learned.pictures(batch)
+    picture, lines, positions = learned.pictures(batch)
+    assert (lines.name, positions.name) == ("attention-lines", "positions")
+    assert_close(lines.layers[-1].weights, picture.weights)
     assert picture.weights.shape == (BACKBONE.heads, 32, 32)
     assert "".join(picture.keys) == SPEECH[:32].replace(" ", "␣")
     weights = torch.tensor(picture.weights)

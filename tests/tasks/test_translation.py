@@ -1,5 +1,6 @@
 """Translation: its loss under padding and packing, decoding of what was learned, scores over the corpus."""
 
+import numpy as np
 import pytest
 import torch
 from sacrebleu.metrics import BLEU, CHRF
@@ -112,16 +113,36 @@ def test_rows_and_pictures(learned):
     (rows,) = rows_shown(learned, [batch])
     assert [len(row) for row in rows] == [len(learned.columns)] * len(PAIRS)
     assert rows[1] == ["two dogs bark", "两只狗叫", "两只狗叫"]
-    (picture,) = learned.pictures(batch)
-    assert picture.name == "alignment"
+    picture, cross, encoder, decoder, positions = learned.pictures(batch)
+    assert [p.name for p in (picture, cross, encoder, decoder, positions)] == [
+        "alignment",
+        "attention-cross",
+        "attention-encoder",
+        "attention-decoder",
+        "positions",
+    ]
     assert picture.weights.shape == (BACKBONE.heads, len("一只猫") + 1, len("a cat") + 1)
     assert list(picture.queries) == ["一", "只", "猫", "<eos>"]
     assert list(picture.keys)[-1] == "<eos>"
     assert_close(torch.tensor(picture.weights).sum(-1), torch.ones(2, 4))
+    assert_close(cross.layers[-1].weights, picture.weights)
+    assert list(encoder.queries) == list(encoder.keys) == list(picture.keys)
+    # A decoder reads what it has written, and never ahead.
+    assert list(decoder.queries) == ["<bos>", "一", "只", "猫"]
+    assert all(not np.triu(layer.weights, 1).any() for layer in decoder.layers)
     # Of a packed batch, the first pair alone.
-    (packed,) = learned.pictures(translation_batch(learned, [PAIRS]))
+    packed, *_ = learned.pictures(translation_batch(learned, [PAIRS]))
     assert packed.weights.shape == picture.weights.shape
     assert_close(packed.weights, picture.weights)
+
+
+def test_without_a_translation_the_reference_is_aligned():
+    task = translation(max_extra_tokens=2).eval()
+    batch = translation_batch(task)
+    task._decode = lambda *_: [""]
+    picture, *_ = task.pictures(batch)
+    assert list(picture.queries) == [*PAIRS[0][1], "<eos>"]
+    assert "reference" in picture.caption
 
 
 def test_notes_say_what_the_figures_mean():

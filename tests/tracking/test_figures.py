@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import pytest
+from drawn import attention, draws_without_complaint, words
 from PIL import Image
 
 from tfzoo.tracking import lettering
-from tfzoo.tracking.figures import AttentionPicture, ImageGrid, PatchPicture, Picture, png, save
-
-
-def attention(heads: int, *shape: int) -> np.ndarray:
-    size = int(np.prod(shape[-1:])) if len(shape) == 2 else shape[0]
-    return np.full((heads, *shape), 1 / size)
-
-
-def words(picture: Picture) -> list[str]:
-    figure = picture.draw()
-    texts = [text for axes in figure.axes for text in [*axes.texts, axes.title, axes.xaxis.label]]
-    return [text.get_text() for text in [*figure.texts, *texts]]
-
-
-def draws_without_complaint(picture: Picture) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # matplotlib warns of a glyph that it has not
-        png(picture.draw())
+from tfzoo.tracking.attention_pictures import AttentionPicture, Layer, LinesPicture
+from tfzoo.tracking.figures import save
+from tfzoo.tracking.image_pictures import ImageGrid, PatchPicture
 
 
 @pytest.fixture
@@ -76,9 +60,11 @@ def test_what_is_left_out_is_said():
 
 
 def test_patches_and_grids():
-    heads, image = attention(3, 7, 7), np.random.default_rng(0).random((28, 20, 3))
-    found = words(PatchPicture("class token", heads, image, "猫, read as dog"))
-    assert {"image", "mean", "head 3", "猫, read as dog"} <= set(found)
+    layers = [Layer(name, attention(3, 7, 7)) for name in ("layer 1", "layer 6")]
+    image = np.random.default_rng(0).random((28, 20, 3))
+    found = words(PatchPicture("class token", layers, image, "猫, read as dog"))
+    assert {"image", "layer 1: mean", "layer 6: mean", "head 3", "猫, read as dog"} <= set(found)
+    assert found.count("head 3") == 2
     found = words(ImageGrid("misread", [image, image[..., 0]], ["3, read as 8", "7, read as 1"]))
     assert {"misread", "3, read as 8", "7, read as 1"} <= set(found)
 
@@ -89,7 +75,8 @@ def test_patches_and_grids():
         lambda: AttentionPicture("a", attention(2, 3, 3), "abc", "ab"),
         lambda: AttentionPicture("a", attention(2, 3, 3)[0], "abc", "abc"),
         lambda: AttentionPicture("a", np.zeros((0, 1, 1)), "a", "a"),
-        lambda: PatchPicture("a", attention(2, 3, 3), np.zeros((3, 4, 4))),
+        lambda: LinesPicture("a", [Layer("l", attention(2, 3, 3))], "abc", "ab"),
+        lambda: PatchPicture("a", [Layer("l", attention(2, 3, 3))], np.zeros((3, 4, 4))),
         lambda: ImageGrid("a", [np.zeros((2, 2))], []),
         lambda: ImageGrid("a", [], []),
     ],

@@ -61,7 +61,8 @@ def classify(arguments: list[str]) -> None:
     task: Any = Classification.from_checkpoint(options.checkpoint, options.device)
     if isinstance(task, ImageClassification):
         names: list[Any] = _image_files(options.text or _lines(options))
-        inputs: list[Any] = [_image(name) for name in names]
+        read = _with_progress(map(_image, names), len(names), "reading")
+        inputs: list[Any] = list(read)
     else:
         names = inputs = [line for line in _texts(options) if line.strip()]
         _no_images(options.text)

@@ -11,6 +11,7 @@ from lightning.pytorch.cli import SaveConfigCallback
 import tfzoo
 from tfzoo.cli.report import tell_changed, tell_resumed, tell_start
 from tfzoo.tracking import provenance
+from tfzoo.tracking.learning_curves import Baselines, write_baselines
 from tfzoo.tracking.loggers import MetricsLogger
 from tfzoo.tracking.runs import Run, sweep, write_whole
 from tfzoo.tracking.trackio_logger import TrackioLogger
@@ -23,9 +24,11 @@ class Begin(SaveConfigCallback):
     Only when data, network and checkpoint turn out to be in order: what fails before leaves a folder as it was.
     """
 
-    def __init__(self, *arguments: Any, command: list[str], **settings: Any) -> None:
+    def __init__(
+        self, *arguments: Any, command: list[str], baselines: Baselines, **settings: Any
+    ) -> None:
         super().__init__(*arguments, **settings)
-        self.command = command
+        self.command, self.baselines = command, baselines
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Lightning would write now."""
@@ -38,6 +41,8 @@ class Begin(SaveConfigCallback):
         if trainer.is_global_zero:
             sweep(Path(trainer.default_root_dir))
             self.save_config(trainer, pl_module, "fit")
+            if self.baselines:
+                write_baselines(Run(Path(trainer.default_root_dir)), self.baselines)
             notes |= {"provenance": self.save_provenance(trainer, pl_module, notes)}
             if trainer.ckpt_path is not None:
                 tell_resumed(trainer.ckpt_path, trainer.global_step)

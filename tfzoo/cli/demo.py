@@ -21,6 +21,7 @@ from tfzoo.cli.comparison import COLUMNS, Comparison, markdown, notes, terminal
 from tfzoo.cli.complaints import nearest
 from tfzoo.cli.mistakes import is_mistake, one_line
 from tfzoo.cli.places import hardware, latest, program, short
+from tfzoo.tracking.learning_curves import Baselines
 from tfzoo.tracking.runs import Run
 
 HERE = Path("experiments") / "demo"
@@ -96,12 +97,14 @@ def demo(arguments: list[str]) -> None:
     runs.mkdir(parents=True, exist_ok=True)
 
     console.rule("baselines")
-    baselines = {name: [f for f, _ in _baselines(console, name, ["test"])] for name in names}
+    baselines = {
+        name: [f for f, _ in _baselines(console, name, ["validation", "test"])] for name in names
+    }
     trained: dict[str, Trained] = {}
     for number, name in enumerate(names, start=1):
         console.rule(f"{name}, {number} of {len(names)}")
         try:
-            trained[name] = _train(files[name], runs)
+            trained[name] = _train(files[name], runs, _beside(name, baselines[name]))
         except Exception as error:
             # The others still have their turn.
             if not is_mistake(error):
@@ -207,13 +210,25 @@ def _print_baselines(console: Console, names: Sequence[str]) -> None:
     print("\n".join(notes([figure for _, figure, _ in found])), flush=True)
 
 
-def _train(file: Path, runs: Path) -> Trained:
+def _beside(name: str, figures: Sequence[Figure]) -> dict[str, dict[str, float]]:
+    """The figures on the validation split, by the metrics whose curves they are to be seen beside."""
+    found: dict[str, dict[str, float]] = {}
+    for metric, (key, factor) in EXPERIMENTS[name].measured.items():
+        reached = {
+            f.baseline: f.values["validation"] / factor for f in figures if f.metric == metric
+        }
+        found[key.replace("test/", "val/")] = reached
+    return found
+
+
+def _train(file: Path, runs: Path, baselines: Baselines) -> Trained:
     """`tfzoo fit`, then `tfzoo test` of its best checkpoint, in this process."""
     from tfzoo.cli.experiment import ExperimentCLI
 
     start = time.monotonic()
     # One device: on several, each process would be a demo of its own.
-    fit = ExperimentCLI(["fit", "-c", str(file), "--runs", str(runs), "--trainer.devices", "1"])
+    command = ["fit", "-c", str(file), "--runs", str(runs), "--trainer.devices", "1"]
+    fit = ExperimentCLI(command, baselines)
     seconds = time.monotonic() - start
     assert fit.run is not None
     checkpoint = Path(fit.trainer.checkpoint_callback.best_model_path)  # type: ignore[union-attr]
@@ -249,8 +264,8 @@ def _look(name: str, trained: Trained) -> list[str]:
     files = {
         "checkpoint": [trained.checkpoint],
         "samples": latest(run.figures.glob("*.md")),
-        "pictures": latest(run.figures.glob("*.png")),
     }
+    pictures = [file.name for file in latest(run.figures.glob("*.png"))]
     command = EXPERIMENTS[name].use.format(
         tfzoo=program(),
         checkpoint=shlex.quote(short(trained.checkpoint)),
@@ -259,6 +274,7 @@ def _look(name: str, trained: Trained) -> list[str]:
     return [
         f"{name}: {short(run.folder)}",
         *(f"  {what}: {' '.join(map(short, found))}" for what, found in files.items() if found),
+        *([f"  pictures: {' '.join(pictures)} in {short(run.figures)}"] if pictures else []),
         f"  {command}",
     ]
 

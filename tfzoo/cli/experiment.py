@@ -7,6 +7,7 @@ checkpoints by default, and mistakes told in one line.
 from __future__ import annotations
 
 import json
+import sys
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -41,6 +42,7 @@ from tfzoo.data import TaskData
 from tfzoo.tasks import Task
 from tfzoo.tracking import provenance
 from tfzoo.tracking.job import is_batch, is_first
+from tfzoo.tracking.learning_curves import Baselines
 from tfzoo.tracking.lock import Lock, check_free
 from tfzoo.tracking.loggers import MetricsLogger, WandbLogger
 from tfzoo.tracking.runs import (
@@ -53,7 +55,7 @@ from tfzoo.tracking.runs import (
     write_whole,
 )
 from tfzoo.tracking.trackio_logger import TrackioLogger, is_installed
-from tfzoo.training.callbacks import Progress, Show
+from tfzoo.training.callbacks import Lines, Progress, Show
 from tfzoo.training.checkpoint import newest_sound, whole
 from tfzoo.training.cluster import as_job, check_tasks
 from tfzoo.training.guard import Guard
@@ -90,7 +92,8 @@ class ExperimentCLI(LightningCLI):
     is_new = False  # whether this command made the run's folder
     lock: Lock | None = None  # on it
 
-    def __init__(self, arguments: list[str]) -> None:
+    def __init__(self, arguments: list[str], baselines: Baselines | None = None) -> None:
+        """baselines: by metric, what the learning curves are to be seen beside."""
         quieten()
         # A class that has been imported can be named in a config without its module.
         for package in (tfzoo.data, tfzoo.tasks, tfzoo.training):
@@ -101,7 +104,11 @@ class ExperimentCLI(LightningCLI):
                 Task,
                 TaskData,
                 save_config_callback=Begin,
-                save_config_kwargs={"save_to_log_dir": False, "command": arguments},
+                save_config_kwargs={
+                    "save_to_log_dir": False,
+                    "command": arguments,
+                    "baselines": baselines or {},
+                },
                 trainer_defaults=TRAINER_DEFAULTS,
                 seed_everything_default=1,
                 parser_class=WholeKeys,
@@ -174,14 +181,15 @@ class ExperimentCLI(LightningCLI):
             # Measuring saves nothing, whatever the config of its run saved.
             callbacks = _listed(settings.get("callbacks"))
             kept = [c for c in callbacks if not isinstance(c, Checkpoint)]
-            settings["callbacks"] = [EndOthers(), *kept]
+            settings["callbacks"] = self._watched([EndOthers(), *kept], settings)
             trainer = super().instantiate_trainer(enable_checkpointing=False, **kwargs)
             check_tasks(trainer)
             return trainer
         self.run = self._open_run()
         settings["default_root_dir"] = str(self.run.folder)
         settings["logger"] = self._in_folder(settings["logger"], self.run)
-        settings["callbacks"] = self._callbacks(_listed(settings.get("callbacks")), self.run)
+        callbacks = self._callbacks(_listed(settings.get("callbacks")), self.run)
+        settings["callbacks"] = self._watched(callbacks, settings)
         trainer = super().instantiate_trainer(**kwargs)
         check_tasks(trainer)
         set_intervals(trainer, self._get(self.config, "batches_per_step"))
@@ -316,12 +324,21 @@ class ExperimentCLI(LightningCLI):
         for kind in (Guard, Stop, Show, Pace, LearningRateMonitor, EndOthers):
             if not any(isinstance(c, kind) for c in callbacks):
                 callbacks = [kind(), *callbacks]
-        watched = self._get(self.config_init, "trainer")["enable_progress_bar"] is not False
-        if watched and not any(isinstance(c, ProgressBar) for c in callbacks):
-            callbacks = [*callbacks, Progress()]
         if not self._get(self.config_init, "trainer")["logger"]:
             callbacks = [c for c in callbacks if not isinstance(c, LearningRateMonitor)]
         return callbacks
+
+    @staticmethod
+    def _watched(callbacks: list[Any], settings: dict[str, Any]) -> list[Any]:
+        """With a progress bar where somebody watches, if none is given or ruled out; lines for a log else."""
+        if settings["enable_progress_bar"] is False or any(
+            isinstance(c, ProgressBar) for c in callbacks
+        ):
+            return callbacks
+        if sys.stderr.isatty():
+            return [*callbacks, Progress()]
+        settings["enable_progress_bar"] = False
+        return [*callbacks, Lines()]
 
     def after_fit(self) -> None:
         assert self.run is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from tfzoo.cli.places import program, short
+from tfzoo.tracking.learning_curves import read_curves
 from tfzoo.tracking.runs import Run, newest_checkpoint
 
 
@@ -32,14 +35,26 @@ def tell_changed(differences: list[str]) -> None:
 @rank_zero_only
 def tell_end(run: Run, trainer: Trainer) -> None:
     """Best metric, where the checkpoint is, how to look at it, how to go on."""
-    lines = []
+    lines, folder, runs = [], short(run.folder), short(run.folder.parent.parent)
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, ModelCheckpoint) and callback.best_model_score is not None:
-            lines.append(f"best {callback.monitor} {float(callback.best_model_score):.4f}")
-            lines.append(f"checkpoint {callback.best_model_path}")
-    last = newest_checkpoint(run)
-    if last is not None:
+            lines.append(f"best {_best(run, callback, trainer.global_step)}")
+            lines.append(f"checkpoint {short(Path(callback.best_model_path))}")
+    lines += [
+        f"metrics, samples and pictures in {folder}",
+        f"beside other runs: {program()} compare {folder} OTHER",
+        f"all of them: {program()} runs {runs}, or in the browser {program()} dashboard {runs}",
+    ]
+    if newest_checkpoint(run) is not None:
         # A training that reached its end goes on only where it is given a later one.
         longer = f" --trainer.max_steps {2 * trainer.max_steps}" if trainer.max_steps > 0 else ""
-        lines.append(f"go on with tfzoo resume {run.folder}{longer}")
-    print("\n".join([*lines, f"metrics, samples and pictures in {run.folder}"]), flush=True)
+        lines.append(f"go on with {program()} resume {folder}{longer}")
+    print("\n".join(lines), flush=True)
+
+
+def _best(run: Run, callback: ModelCheckpoint, steps: int) -> str:
+    """The metric, its best value, and when that was, as far as metrics.csv tells."""
+    metric, score = str(callback.monitor), float(callback.best_model_score)  # type: ignore[arg-type]
+    curve = zip(*read_curves(run, {metric}).get(metric, ([], [])), strict=True)
+    at = [step for step, value in curve if math.isclose(value, score)]
+    return f"{metric} {score:.4f}" + (f" after {at[0]} of {steps} steps" if at else "")

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from datasets import Dataset, Features, List, Value
 from datasets.fingerprint import Hasher
 
+from tfzoo.data.bars import bar
 from tfzoo.data.mistakes import unwritable
 from tfzoo.data.tokenizer import Tokenizer
 
@@ -72,7 +73,8 @@ def trained(
 
 
 def _texts(rows: Dataset, columns: list[str]) -> Iterator[str]:
-    for batch in rows.select_columns(columns).iter(1000):
+    batches = rows.select_columns(columns).iter(1000)
+    for batch in bar(batches, "Reading for the tokenizer", -(-len(rows) // 1000)):
         for column in columns:
             yield from (text for text in batch[column] if text)
 

@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, Image
 
+from tfzoo.data.bars import bar
+
 WHOLE = 1 << 30  # bytes of content that are hashed whole
 SAMPLE = 1 << 26  # bytes of content, about, that are hashed of a larger split
 PROBE = 1000  # rows by which the size of a split is estimated
@@ -48,7 +50,8 @@ def _evenly(rows: Dataset, count: int) -> Dataset:
 def _feed_rows(rows: Dataset, feed: Feed) -> None:
     images = [name for name, kind in rows.features.items() if isinstance(kind, Image)]
     feed("\0".join(rows.column_names).encode())
-    for table in rows.with_format("arrow").iter(BATCH):
+    tables = rows.with_format("arrow").iter(BATCH)
+    for table in bar(tables, "Hashing the data", -(-len(rows) // BATCH)):
         for name in rows.column_names:
             column = table.column(name).combine_chunks()
             if name in images:

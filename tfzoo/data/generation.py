@@ -11,6 +11,7 @@ import torch
 import torch.utils.data
 from datasets import Dataset
 
+from tfzoo.data.bars import bar
 from tfzoo.data.batching import IGNORE, LanguageBatch
 from tfzoo.data.broken import Flaws, missing_texts
 from tfzoo.data.budget import CountSampler
@@ -113,7 +114,7 @@ class GenerationData(TaskData):
         tokens, begins = flat(encoded, text).astype(small), np.zeros(1, np.int64)
         counts = lengths(encoded, text)
         characters = words = 0
-        for batch in rows.iter(1000):
+        for batch in bar(rows.iter(1000), f"Counting words of {split}", -(-len(rows) // 1000)):
             for one in batch[text]:
                 characters, words = characters + len(one), words + len(one.split())
         if self.rows_are == "documents" and len(counts) > 1:

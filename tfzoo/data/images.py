@@ -14,17 +14,16 @@ import torch
 import torch.utils.data
 from datasets import Dataset, Features, Value
 from datasets.fingerprint import Hasher
-from datasets.utils import tqdm
 from PIL import Image as Pictures
 from PIL.Image import Image as Picture
 
 from tfzoo.data.augmentation import Look, Random
+from tfzoo.data.bars import bar
 from tfzoo.data.batching import ImageBatch
 from tfzoo.data.encoding import VERSION, written_whole
 from tfzoo.data.sampling import Draw
 
 MEMORY = 1 << 30  # bytes of decoded images that are kept
-QUICK = 5000  # images decoded in a second or so, without a progress bar
 SAMPLED = 10_000  # images from which mean and standard deviation are computed
 
 
@@ -72,8 +71,7 @@ class Images:
         if first.nbytes * len(self) > MEMORY:
             return None
         kept = np.empty((len(self), *first.shape), np.uint8)
-        few = len(self) < QUICK or None
-        for place in tqdm(range(len(self)), f"Decoding {self.split}", disable=few):
+        for place in bar(range(len(self)), f"Decoding {self.split}"):
             picture = np.asarray(self._decoded(place))
             if picture.shape != first.shape:
                 return None
@@ -85,7 +83,7 @@ class Images:
         places = range(0, len(self), max(1, len(self) // SAMPLED))
         sums = np.zeros((2, self.channels))
         pixels = 0
-        for place in places:
+        for place in bar(places, f"Measuring the colours of {self.split}"):
             values = (
                 np.asarray(square(self._decoded(place)), np.float64).reshape(-1, self.channels)
                 / 255

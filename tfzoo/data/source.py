@@ -14,6 +14,7 @@ import numpy as np
 from datasets import Dataset, DatasetDict, Image, IterableDataset
 
 from tfzoo.data import corpora
+from tfzoo.data.bars import bar
 from tfzoo.data.mistakes import TEXTUAL, explained, files
 
 Rows: TypeAlias = Dataset | IterableDataset
@@ -171,7 +172,8 @@ def _hold_out(rows: Dataset, fraction: float) -> tuple[Dataset, Dataset]:
     if any(isinstance(feature, Image) for feature in features.values()):
         columns = []  # text beside images is their labels
     texts = zip(*(rows[column] for column in columns), strict=True) if columns else range(len(rows))
-    hashes = np.array([_hash(text) for text in texts], np.uint64)
+    watched = bar(texts, "Holding out for validation", len(rows))
+    hashes = np.array([_hash(text) for text in watched], np.uint64)
     held = hashes <= np.sort(hashes)[max(1, round(fraction * len(hashes))) - 1]
     return rows.select(np.flatnonzero(~held)), rows.select(np.flatnonzero(held))
 
@@ -214,4 +216,4 @@ def _undecoded(rows: IterableDataset) -> IterableDataset:
 
 def first(rows: Rows, count: int) -> list[dict[str, Any]]:
     """The first `count` rows."""
-    return list(islice(iter(rows), count))
+    return list(bar(islice(iter(rows), count), "Reading the first rows", count))

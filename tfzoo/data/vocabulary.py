@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
@@ -50,7 +51,7 @@ def byte_pairs(texts: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:
         vocab_size=vocab_size,
         special_tokens=list(SPECIALS),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
+        show_progress=sys.stderr.isatty(),
     )
     inner.train_from_iterator(texts, trainer)
     return inner

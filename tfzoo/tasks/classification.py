@@ -10,16 +10,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MulticlassConfusionMatrix,
+    MulticlassF1Score,
+)
 
 from tfzoo.backbone import TransformerConfig, capture
 from tfzoo.data.batching import ImageBatch, TextBatch
 from tfzoo.data.image_classification import ImageFacts
 from tfzoo.data.text_classification import TextFacts
 from tfzoo.models import ImageClassifier, Pooling, TextClassifier
+from tfzoo.tasks.looks import layers, positions
 from tfzoo.tasks.task import Loss, Row, Task
-from tfzoo.tracking.figures import AttentionPicture, PatchPicture, Picture
+from tfzoo.tracking.attention_pictures import AttentionPicture, Layer, LinesPicture
+from tfzoo.tracking.confusion import ConfusionPicture
+from tfzoo.tracking.figures import Picture
+from tfzoo.tracking.image_pictures import PatchPicture
 from tfzoo.training.optim import OptimizerFactory, Schedule
+
+CONFUSED = 128
+"""Classes whose confusion is counted, at most: more are too many to see, and to pool over devices."""
 
 
 class Classification(Task):
@@ -39,6 +50,8 @@ class Classification(Task):
         )
         self.val_metrics = metrics.clone(prefix="val/")
         self.test_metrics = metrics.clone(prefix="test/")
+        self.confusion = MulticlassConfusionMatrix(classes) if classes <= CONFUSED else None
+        self.counts: np.ndarray | None = None  # (V, V) of the last validation
 
     def logits(self, batch: Any) -> Tensor:
         """(N, V) for the N samples of the batch."""
@@ -60,6 +73,16 @@ class Classification(Task):
     def validation_step(self, batch: Any, index: int) -> dict[str, list[Row]]:
         return self._evaluate(batch, "val", self.val_metrics)
 
+    def on_validation_epoch_end(self) -> None:
+        if self.confusion is not None:
+            self.counts = self.confusion.compute().cpu().numpy()  # pooled over devices, on each
+            self.confusion.reset()
+
+    def summary(self) -> list[Picture]:
+        if self.counts is None:
+            return []
+        return [ConfusionPicture("confusion", self.counts, self.facts.labels)]
+
     def test_step(self, batch: Any, index: int) -> dict[str, list[Row]]:
         return self._evaluate(batch, "test", self.test_metrics)
 
@@ -75,6 +98,8 @@ class Classification(Task):
         logits = self.logits(batch)
         self.log_average(f"{stage}/loss", self.cross_entropy(logits, batch.labels))
         metrics.update(logits, batch.labels)
+        if self.confusion is not None and stage == "val":
+            self.confusion.update(logits, batch.labels)
         self.log_dict(metrics, prog_bar=True, on_epoch=True)
         probabilities = logits.float().softmax(-1)
         wrong = (probabilities.argmax(-1) != batch.labels).nonzero()[:, 0].tolist()
@@ -214,13 +239,17 @@ class TextClassification(Classification):
 
     @torch.inference_mode()
     def pictures(self, batch: TextBatch) -> list[Picture]:
-        """Each head of the last block: which tokens of the first text look at which."""
+        """Which tokens of the first text look at which: each head of the last block, and of several blocks."""
         tokens, layout = self.first_text(batch.tokens, batch.layout)
         with capture(self.network) as weights:
             self.network(tokens, layout, torch.zeros(1, dtype=torch.long, device=self.device))
         pieces = [self.facts.tokenizer.token(i) for i in tokens[0].tolist()]
-        last = list(weights.values())[-1][0].cpu().numpy()
-        return [AttentionPicture("attention", last, pieces, pieces)]
+        seen = layers(weights)
+        return [
+            AttentionPicture("attention", seen[-1].weights, pieces, pieces, "last layer"),
+            LinesPicture("attention-lines", seen, pieces, pieces),
+            *super().pictures(batch),
+        ]
 
 
 class ImageClassification(Classification):
@@ -307,15 +336,21 @@ class ImageClassification(Classification):
 
     @torch.inference_mode()
     def pictures(self, batch: ImageBatch) -> list[Picture]:
-        """Each head of the last block: which patches the class token of the first image looks at."""
+        """Which patches the class token of the first image looks at: each head of several blocks."""
         with capture(self.network) as weights:
             probabilities = self.network(batch.images[:1]).float().softmax(-1)[0]
         grid = self.network.embedding.grid
-        last = list(weights.values())[-1][0, :, 0, 1:].unflatten(-1, (grid, grid)).cpu().numpy()
+        seen = [
+            Layer(name, matrix[:, 0, 1:].reshape(-1, grid, grid))
+            for name, matrix in layers(weights)
+        ]
         label = self.facts.labels[batch.labels[0]]
         read = self.facts.labels[probabilities.argmax()]
         caption = f"{label}, read as {read} ({probabilities.max():.0%})"
-        return [PatchPicture("attention", last, self.picture(batch.images[0]), caption)]
+        return [
+            PatchPicture("attention", seen, self.picture(batch.images[0]), caption),
+            *positions(self.network, grid),
+        ]
 
 
 def ranked(logits: Tensor, labels: Sequence[str]) -> Iterator[dict[str, float]]:

@@ -13,8 +13,10 @@ from tfzoo.backbone import TransformerConfig, capture
 from tfzoo.data.batching import IGNORE, LanguageBatch
 from tfzoo.data.generation import LanguageFacts
 from tfzoo.models import Greedy, LanguageModel, Limits, Sampling, decode
+from tfzoo.tasks.looks import layers
 from tfzoo.tasks.task import Loss, Row, Task
-from tfzoo.tracking.figures import AttentionPicture, Picture
+from tfzoo.tracking.attention_pictures import AttentionPicture, LinesPicture
+from tfzoo.tracking.figures import Picture
 from tfzoo.training.optim import OptimizerFactory, Schedule
 
 
@@ -144,12 +146,16 @@ class Generation(Task):
 
     @torch.inference_mode()
     def pictures(self, batch: LanguageBatch) -> list[Picture]:
-        """Each head of the last block over the first tokens of the batch."""
+        """Which of the first tokens of the batch look at which: each head of the last block, and of several blocks."""
         tokens = batch.tokens[:1, :32]
         with capture(self.network) as weights:
             self.network(
                 tokens, batch.layout.select(torch.tensor([0], device=self.device)).head(32)
             )
         pieces = [self.facts.tokenizer.token(i) for i in tokens[0].tolist()]
-        last = list(weights.values())[-1][0].cpu().numpy()
-        return [AttentionPicture("attention", last, pieces, pieces)]
+        seen = layers(weights)
+        return [
+            AttentionPicture("attention", seen[-1].weights, pieces, pieces, "last layer"),
+            LinesPicture("attention-lines", seen, pieces, pieces),
+            *super().pictures(batch),
+        ]

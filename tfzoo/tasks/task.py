@@ -21,6 +21,7 @@ import tfzoo
 from tfzoo.backbone import TransformerConfig
 from tfzoo.data.facts import Facts
 from tfzoo.layout import Layout
+from tfzoo.tasks.looks import positions
 from tfzoo.tasks.scores import AverageLoss
 from tfzoo.tracking.figures import Picture
 from tfzoo.training.chance import global_seed, reseed
@@ -187,7 +188,11 @@ class Task(LightningModule):
         return {"parameters": sum(p.numel() for p in self.parameters())}
 
     def pictures(self, batch: Any) -> list[Picture]:
-        """What the network looks at in the first sample of the batch."""
+        """What the network looks at in the first sample of the batch, and what its positions are to it."""
+        return list(positions(self.network))
+
+    def summary(self) -> list[Picture]:
+        """Pictures of all that the validation that has just ended has read."""
         return []
 
     def samples(self) -> list[Row]:

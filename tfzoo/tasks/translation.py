@@ -14,9 +14,11 @@ from tfzoo.data.batching import IGNORE, TranslationBatch
 from tfzoo.data.translation import TranslationFacts
 from tfzoo.layout import Layout
 from tfzoo.models import Beam, Greedy, Limits, Seq2Seq, Tying, decode
+from tfzoo.tasks.looks import layers
 from tfzoo.tasks.scores import TranslationScores
 from tfzoo.tasks.task import Loss, Row, Task
-from tfzoo.tracking.figures import AttentionPicture, Picture
+from tfzoo.tracking.attention_pictures import AttentionPicture, LinesPicture
+from tfzoo.tracking.figures import Picture
 from tfzoo.training.optim import OptimizerFactory, Schedule
 
 
@@ -163,11 +165,17 @@ class Translation(Task):
 
     @torch.inference_mode()
     def pictures(self, batch: TranslationBatch) -> list[Picture]:
-        """Each head of the last encoder-decoder attention: which source words each translated word looks at."""
+        """The alignment of the first text with its translation, and the three kinds of attention, head by head.
+
+        While the network translates it by nothing, the reference stands for the translation.
+        """
         source, layout = self.first_text(batch.source, batch.source_layout)
-        translation = self._decode(source, layout, Greedy())[0]
         target = self.facts.target
-        ids = [target.bos, *target.encode(translation)]
+        translation, caption = self._decode(source, layout, Greedy())[0], "the translation"
+        if not translation.strip():
+            translation, caption = batch.target_text[0], "the reference, for want of a translation"
+        room = self.network.config.max_length - 1
+        ids = [target.bos, *target.encode(translation)[:room]]
         with capture(self.network) as weights:
             self.network(
                 source,
@@ -175,8 +183,23 @@ class Translation(Task):
                 torch.tensor([ids], device=self.device),
                 Layout.full(1, len(ids), self.device),
             )
-        name = [n for n in weights if "cross_attention" in n][-1]
         # The row of a token is the step that read it and chose the next: label it with what was chosen.
         chosen = [target.token(i) for i in ids[1:]] + ["<eos>"]
         keys = [self.facts.source.token(i) for i in source[0].tolist()]
-        return [AttentionPicture("alignment", weights[name][0].cpu().numpy(), chosen, keys)]
+        read = [target.token(i) for i in ids]
+        cross = layers(weights, "cross_attention")
+        return [
+            AttentionPicture(
+                "alignment", cross[-1].weights, chosen, keys, f"last layer, {caption}"
+            ),
+            LinesPicture("attention-cross", cross, chosen, keys, caption),
+            LinesPicture("attention-encoder", layers(weights, "encoder."), keys, keys),
+            LinesPicture(
+                "attention-decoder",
+                layers(weights, "self_attention", "decoder."),
+                read,
+                read,
+                caption,
+            ),
+            *super().pictures(batch),
+        ]
