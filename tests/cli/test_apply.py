@@ -293,6 +293,7 @@ def test_an_image_that_unpacks_to_too_much_is_told(best, pictures, capsys, monke
 def test_progress_is_shown_where_somebody_watches(capsys, monkeypatch):
     assert apply._with_progress([1, 2], 2, "trying") == [1, 2]
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes it for a terminal
+    monkeypatch.setenv("TERM", "xterm")
     assert list(apply._with_progress(iter([1, 2]), 2, "trying")) == [1, 2]
     assert "trying" in capsys.readouterr().err
 

@@ -1,6 +1,7 @@
 """Broken samples are refused by name, or left out of every split and counted; which ones never changes."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -284,6 +285,18 @@ def test_images_are_tried_once(pictures, cache, said, monkeypatch):
     assert all(map(torch.equal, kept, again))
     assert said == told * 2
     assert not count
+
+
+@pytest.mark.slow
+def test_images_tried_by_several_processes_leave_the_environment_what_it_is(pictures, cache, said):
+    """What holds `os.environ`, as rich does, still sees what is set there."""
+    folder, environment = pictures(), os.environ
+    broken = damage(folder)
+    options = {"cache_dir": cache, "skip_broken": True, "workers": 2}
+    data = ImageClassificationData(folder, **options)
+    seen = [len(b.labels) for at in (data.train_dataloader(), data.val_dataloader()) for b in at]
+    assert sum(seen) == 30 - len(broken)
+    assert os.environ is environment
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "gif", "bmp", "webp", "tif"])

@@ -95,6 +95,7 @@ class ExperimentCLI(LightningCLI):
     def __init__(self, arguments: list[str], baselines: Baselines | None = None) -> None:
         """baselines: by metric, what the learning curves are to be seen beside."""
         quieten()
+        self._asked = arguments[0]
         # A class that has been imported can be named in a config without its module.
         for package in (tfzoo.data, tfzoo.tasks, tfzoo.training):
             for module in iter_modules(package.__path__):
@@ -132,6 +133,10 @@ class ExperimentCLI(LightningCLI):
             raise
         finally:
             self._leave(how)
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """The one that is asked for: Lightning would make the parsers of all four, which takes most of the start."""
+        return {self._asked: super().subcommands()[self._asked]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -121,19 +123,33 @@ def unreadable(rows: Dataset, column: str, cache: Path | None, processes: int) -
         told = _flaws_of(rows[:], column)["flaw"]
     else:
         key = Hasher.hash([VERSION, rows._fingerprint, column, "flaws"])
-        told = rows.map(
-            _flaws_of,
-            batched=True,
-            batch_size=64,
-            fn_kwargs={"column": column},
-            remove_columns=rows.column_names,
-            features=Features({"flaw": Value("string")}),
-            num_proc=processes if processes > 1 else None,
-            new_fingerprint=key,
-            cache_file_name=str(cache / f"{key}.arrow"),
-            desc="Looking for broken images",
-        )[:]["flaw"]
+        with environment_kept():
+            told = rows.map(
+                _flaws_of,
+                batched=True,
+                batch_size=64,
+                fn_kwargs={"column": column},
+                remove_columns=rows.column_names,
+                features=Features({"flaw": Value("string")}),
+                num_proc=processes if processes > 1 else None,
+                new_fingerprint=key,
+                cache_file_name=str(cache / f"{key}.arrow"),
+                desc="Looking for broken images",
+            )[:]["flaw"]
     return {place: flaw for place, flaw in enumerate(told) if flaw}
+
+
+@contextmanager
+def environment_kept() -> Iterator[None]:
+    """`os.environ` stays the object that it is, which others hold: datasets, mapping in processes, puts a copy there.
+
+    What is set later would be seen by nobody who holds the old one; rich does.
+    """
+    environment = os.environ
+    try:
+        yield
+    finally:
+        os.environ = environment  # noqa: B003
 
 
 def _flaws_of(batch: dict[str, list[Any]], column: str) -> dict[str, list[str | None]]:
