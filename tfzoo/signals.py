@@ -1,16 +1,17 @@
 """Requests to make room, by signal: a training heeds them at its next safe point, anything else at once.
 
 SIGUSR2 asks to stop and be started again: SLURM sends it ahead of a time limit or of another job (`--signal` in
-slurm/train.sbatch). SIGTERM asks to stop.
+slurm/train.sbatch). SIGTERM asks to stop, and so does Ctrl-C (SIGINT); the second one ends at once.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NamedTuple
 
@@ -43,6 +44,8 @@ class Stopped(SystemExit):
         self.message = f"{request.signal.name}: {message}"
 
 
+_HEEDED = (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT)
+
 _received: list[Request] = []
 _listener = 0  # the process that listens; those it forks do not
 _patient = False
@@ -50,13 +53,13 @@ _patient = False
 
 @contextmanager
 def heeded() -> Iterator[None]:
-    """Within, both signals end this process, also one that came while it was blocked. For the main thread.
+    """Within, these signals end this process, also one that came while it was blocked. For the main thread.
 
     Raises Stopped from wherever the process is then, until `be_patient` is called.
     """
     global _listener, _patient
     _received.clear()
-    before = {number: signal.getsignal(number) for number in (signal.SIGUSR2, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in _HEEDED}
     _listener, _patient = os.getpid(), False
     listen()
     blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR2})
@@ -70,9 +73,9 @@ def heeded() -> Iterator[None]:
 
 
 def listen() -> None:
-    """Take both signals (back) from whoever handles them. Where nothing is `heeded` they are left alone."""
+    """Take these signals (back) from whoever handles them. Where nothing is `heeded` they are left alone."""
     if _listener == os.getpid():
-        for number in (signal.SIGUSR2, signal.SIGTERM):
+        for number in _HEEDED:
             signal.signal(number, _receive)
 
 
@@ -89,7 +92,7 @@ def received() -> Request | None:
 
 def spare_worker(_: int) -> None:
     """For a process that prepares batches, as its `worker_init_fn`: torch would let it die of SIGTERM at once."""
-    for number in (signal.SIGUSR2, signal.SIGTERM):
+    for number in _HEEDED:
         signal.signal(number, _receive)
 
 
@@ -99,7 +102,12 @@ def _receive(number: int, frame: FrameType | None) -> None:
         if number == signal.SIGTERM:
             signal.alarm(GRACE)
         return
+    if number == signal.SIGINT and (not _patient or _received):
+        raise KeyboardInterrupt  # by a person who does not want to wait
     request = Request(signal.Signals(number), time.monotonic())
     _received.append(request)
+    if number == signal.SIGINT and is_first():
+        with suppress(OSError, RuntimeError):  # in the midst of a write to the same stream
+            print("\ntfzoo: stopping at this step's end; Ctrl-C again: at once", file=sys.stderr)
     if not _patient:
         raise Stopped(request, "stopped before a first step; nothing is lost")

@@ -128,8 +128,10 @@ class ExperimentCLI(LightningCLI):
             how = "failed"
             self._tell_way_on(error)
             raise
-        except BaseException:
+        except BaseException as error:
             how = "interrupted"
+            if isinstance(error.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from None  # Lightning makes it the exit code 1
             raise
         finally:
             self._leave(how)

@@ -15,7 +15,7 @@ from tfzoo.training.last import Last
 
 
 class Stop(Callback):
-    """Heeds SIGUSR2 and SIGTERM: a checkpoint by `Last` at the next step's end, then the end of the process.
+    """Heeds SIGUSR2, SIGTERM and Ctrl-C: a checkpoint by `Last` at the next step's end, then the end of the process.
 
     That step is the same on all devices, be it that only one of them got the signal. Where no step ends in time, in
     a long validation say, the newest checkpoint must do. SIGUSR2 ends with exit code 75, which asks to be started
@@ -78,7 +78,10 @@ class Stop(Callback):
         # Those who were only told of it leave the same way.
         request = signals.received() or signals.Request(SIGUSR2, time.monotonic())
         how = "is saved" if saved else "is not saved: the newest checkpoint is of an earlier one"
-        raise signals.Stopped(request, f"stopped; step {trainer.global_step} {how}")
+        told = f"stopped; step {trainer.global_step} {how}"
+        if request.signal != SIGUSR2:  # which is followed by another start without anybody's doing
+            told += f"; tfzoo resume {trainer.default_root_dir} goes on"
+        raise signals.Stopped(request, told)
 
 
 def _last(trainer: Any) -> Last | None:

@@ -1,0 +1,74 @@
+"""A training that is asked to make room saves its step first; a person who asks twice is not kept waiting."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from lightning import Callback, Trainer
+
+from tfzoo.cli import main
+
+
+class Asks(Callback):
+    """Signals come to this process in the middle of that step."""
+
+    def __init__(self, step: int, signals: list[int]) -> None:
+        self.step, self.signals = step, signals
+
+    def on_train_batch_start(self, trainer: Trainer, *_: object) -> None:
+        if trainer.global_step == self.step - 1:
+            for number in self.signals:
+                os.kill(os.getpid(), number)
+
+
+def asked(experiment, runs: Path, monkeypatch, *numbers: int) -> tuple[int, Path]:
+    """The exit code of a training that is asked in its third step, and its run's folder."""
+    import disasters
+
+    monkeypatch.setattr(disasters, "Asks", Asks, raising=False)
+    asks = {"class_path": "disasters.Asks", "init_args": {"step": 3, "signals": list(numbers)}}
+    flags = [f"--runs={runs}", "--run_id=1", "--trainer.max_steps=9", "--data.workers=1"]
+    flags.append("--trainer.val_check_interval=9")
+    code = main(
+        [
+            "fit",
+            "-c",
+            str(experiment("Generation")),
+            *flags,
+            f"--trainer.callbacks={json.dumps([asks])}",
+        ]
+    )
+    return code, runs / "generation" / "1"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR2, 75)]
+)
+def test_a_training_that_is_asked_saves_its_step(
+    number, code, experiment, tmp_path, monkeypatch, capfd
+):
+    ended, run = asked(experiment, tmp_path, monkeypatch, number)
+    assert ended == code
+    told = capfd.readouterr().err.splitlines()[-1]
+    assert told.startswith(f"tfzoo: {number.name}: stopped; step 3 is saved")
+    assert told.endswith(f"tfzoo resume {run} goes on") == (number != signal.SIGUSR2)
+    assert [file.name for file in (run / "checkpoints").iterdir()] == ["step-00000003.ckpt"]
+    assert json.loads((run / "provenance.json").read_text())[-1]["ended"]["how"] == "stopped"
+    assert main(["resume", str(run), "--trainer.callbacks=null"]) == 0
+    assert json.loads((run / "provenance.json").read_text())[-1]["resumed"]["step"] == 3
+
+
+@pytest.mark.slow
+def test_whoever_interrupts_twice_does_not_wait(experiment, tmp_path, monkeypatch, capfd):
+    ended, run = asked(experiment, tmp_path, monkeypatch, signal.SIGINT, signal.SIGINT)
+    assert ended == 130
+    told = capfd.readouterr().err
+    assert "stopping at this step's end" in told
+    assert told.splitlines()[-1] == "tfzoo: interrupted"
+    assert not (run / "running.json").exists()
+    assert json.loads((run / "provenance.json").read_text())[-1]["ended"]["how"] == "interrupted"
