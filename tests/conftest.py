@@ -25,6 +25,9 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 """Of each task, what the model and what the data are told beside the usual."""
 
 
+NO_PICTURES = {"class_path": "Show", "init_args": {"share": 0.0}}
+"""Drawing takes more time than such a training."""
+
 HEAVY = ("test_devices.py", "test_resume.py", "test_jobs.py", "test_thrown.py")
 """The files that take longest: begun first, no process is left alone with one of them in the end."""
 
@@ -65,6 +68,7 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
                 "val_check_interval": 1,
                 "check_val_every_n_epoch": None,
                 "enable_progress_bar": False,
+                "callbacks": [NO_PICTURES],
                 "logger": {"class_path": "tfzoo.tracking.loggers.MetricsLogger"},
             },
         }
@@ -88,7 +92,9 @@ def trained(
 
     @cache
     def run(task: str) -> Path:
-        assert main(["fit", "-c", str(experiment(task)), "--runs", str(runs)]) == 0
+        # The one run that is drawn of.
+        drawn = "--trainer.callbacks=null"
+        assert main(["fit", "-c", str(experiment(task)), "--runs", str(runs), drawn]) == 0
         (folder,) = (runs / task.lower()).iterdir()
         return folder
 

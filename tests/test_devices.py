@@ -34,6 +34,7 @@ STRATEGIES = {
 COMPILE = {"class_path": "CompileBlocks", "init_args": {"backend": "aot_eager"}}
 CHECKPOINT = {"class_path": "CheckpointBlocks"}
 SAVE = {"class_path": "Last", "init_args": {"every_n_steps": SAVED, "keep": 99}}
+NO_PICTURES = {"class_path": "Show", "init_args": {"share": 0.0}}
 VARIANTS = {
     "plain": (2, []),
     "accumulated": (4, []),
@@ -57,7 +58,7 @@ def fit(config: Path, task: str, variant: str, strategy: str, runs: Path) -> lis
         f"--trainer.max_steps={STEPS}",
         "--trainer.val_check_interval=80",
         "--trainer.log_every_n_steps=1",
-        f"--trainer.callbacks={json.dumps([*callbacks, SAVE])}",
+        f"--trainer.callbacks={json.dumps([*callbacks, SAVE, NO_PICTURES])}",
         *[f"--runs={runs / strategy}", f"--experiment={task}", f"--run_id={variant}"],
     ]
 
@@ -97,7 +98,7 @@ def run_all(commands: list[list[str]], file: Path, processes: int) -> None:
                 )
             )
     try:
-        codes = [process.wait(timeout=400) for process in started]
+        codes = [process.wait(timeout=1200) for process in started]
     finally:
         for process in started:
             process.kill()

@@ -31,6 +31,7 @@ from tfzoo.training.checkpoint import read_checkpoint
 TEXT = "TextClassification"
 STEPS = 6
 LAST = {"class_path": "Last", "init_args": {"every_n_steps": 1, "keep": 99}}
+NO_PICTURES = {"class_path": "Show", "init_args": {"share": 0.0}}
 
 
 def fit(config: Path, runs: Path, *more: str, callbacks: list[dict] | None = None) -> list[str]:
@@ -45,7 +46,7 @@ def fit(config: Path, runs: Path, *more: str, callbacks: list[dict] | None = Non
         "--trainer.log_every_n_steps=1",
         "--model.backbone.dropout=0.2",
         "--data.batch_tokens=128",
-        f"--trainer.callbacks={json.dumps([*(callbacks or []), LAST])}",
+        f"--trainer.callbacks={json.dumps([*(callbacks or []), LAST, NO_PICTURES])}",
         *more,
     ]
 

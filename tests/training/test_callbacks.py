@@ -129,16 +129,18 @@ def test_drawing_keeps_to_its_share_of_validation(tmp_path, monkeypatch):
     task.pictures = lambda batch: [ImageGrid("attention", [np.zeros((2, 2))], ["x"])]
     batches = loader([language_batch(task)] * 8)
     drawn = {}
-    for share in (0.0, 1e9):
+    for share in (0.0, 1e-9, 1e9):
         folder = tmp_path / str(share)
         settings = {"max_steps": 8, "val_check_interval": 2, "limit_val_batches": 1}
         trainer = quiet_trainer(callbacks=[Show(share=share)], default_root_dir=folder, **settings)
         trainer.fit(task, batches, batches)
         names = {file.name for file in (folder / "figures").iterdir()}
+        assert share > 0 or not any(name.endswith(".png") for name in names)
         drawn[share] = {name for name in names if name.startswith("attention-step")}
         assert {f"samples-step{step:06d}.md" for step in (2, 4, 6, 8)} <= names
     ends = {"attention-step000002.png", "attention-step000008.png"}
-    assert drawn[0.0] == ends
+    assert drawn[0.0] == set()
+    assert drawn[1e-9] == ends
     assert drawn[1e9] == ends | {"attention-step000004.png", "attention-step000006.png"}
 
 

@@ -32,10 +32,15 @@ class Show(Callback):
     Args:
         rows: samples shown at most, drawn evenly from all that there are; the same ones each time, where every
             sample gives a row, so that progress can be seen.
-        share: of the time that validations take, how much drawing may add.
+        share: of the time that validations take, how much drawing may add; 0: nothing is drawn, samples are written
+            all the same.
+
+    Raises ValueError for a share below 0.
     """
 
     def __init__(self, rows: int = 16, share: float = 0.25) -> None:
+        if share < 0:
+            raise ValueError(f"share of Show must be at least 0, not {share}")
         self.limit, self.share = rows, share
         self.clock = Clock()
         self.curved = -1  # the step of the newest curves
@@ -87,7 +92,8 @@ class Show(Callback):
             path = _figures(trainer) / f"samples-step{trainer.global_step:06d}.md"
             write_table(path, pl_module.columns, rows)
             log_table(trainer.loggers, "samples", pl_module.columns, rows, trainer.global_step)
-        self.drawing = self.clock.spent <= self.share * self.clock.measured or _is_last(trainer)
+        allowed = self.clock.spent <= self.share * self.clock.measured or _is_last(trainer)
+        self.drawing = self.share > 0 and allowed
         if self.drawing:
             pictures = pl_module.pictures(batch)
             if are_images:
@@ -101,7 +107,7 @@ class Show(Callback):
             self._draw_curves(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and self.share > 0:
             self._draw_curves(trainer, pl_module)
 
     def _draw(self, trainer: Trainer, pictures: Iterable[Picture]) -> None:
