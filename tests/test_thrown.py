@@ -359,7 +359,7 @@ def test_read_only_folders(throw, disk, run, experiment):
 def test_a_cache_without_room(throw, disk, tmp_path, experiment, spare):
     cache = disk / "cache"
     cache.mkdir()
-    rows = [{"text": f"some longer text {i} " * 20, "label": i % 2} for i in range(2000)]
+    rows = [{"text": f"some longer text {i} " * 20, "label": i % 2} for i in range(200)]
     data = written(tmp_path / "set", rows)
     fill(disk, spare)
     told = throw(

@@ -69,6 +69,7 @@ def test_nothing_is_declared_where_torch_has_an_accelerator(tmp_path, monkeypatc
     assert declare_missing_operators(package(tmp_path, "probe_five")) == []
 
 
+@pytest.mark.slow
 @needs_cpu_build
 def test_an_import_that_fails_without_tfzoo_succeeds_with_it(tmp_path):
     """The hook waits for torchvision, whatever else is imported, and then retires."""
@@ -105,6 +106,7 @@ def test_installing_twice_hooks_once(monkeypatch):
     assert len(hooks) == 1
 
 
+@pytest.mark.slow
 def test_the_real_torchvision():
     done = python(
         "import tfzoo, torchvision, torch\n"

@@ -113,6 +113,7 @@ def test_weights_and_biases_have_all_of_it(experiment, tmp_path, monkeypatch):
     assert config_of(run)["trainer"]["logger"] is True
 
 
+@pytest.mark.slow
 def test_its_config_gives_the_same_training_again(trained, tmp_path):
     run = trained("TextClassification")
     again = fit(run / "config.yaml", tmp_path)
@@ -125,6 +126,7 @@ def test_its_config_gives_the_same_training_again(trained, tmp_path):
         assert torch.equal(weight, theirs[name]), name
 
 
+@pytest.mark.slow
 def test_a_config_says_nothing_of_what_was_for_once(experiment, tmp_path):
     run = fit(experiment("TextClassification"), tmp_path, "--run_id=first", "--experiment=mine")
     assert run == tmp_path / "mine" / "first"
@@ -221,6 +223,7 @@ def test_measuring_changes_nothing_of_the_run(trained):
     (run / "validation.json").unlink()
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_by_its_folder_and_says_from_where(trained, tmp_path, capsys):
     run = Path(shutil.copytree(trained("Generation"), tmp_path / "runs/x/1"))
     newest = last_of(run)
@@ -255,6 +258,7 @@ def test_what_cannot_be_resumed_is_told(tmp_path, capsys):
 EMA = json.dumps([{"class_path": "EMAWeightAveraging", "init_args": {"decay": 0.5}}])
 
 
+@pytest.mark.slow
 def test_averaged_weights_are_those_of_the_checkpoint(experiment, tmp_path):
     flags = [f"--trainer.callbacks={EMA}", "--trainer.max_steps=3"]
     run = fit(experiment("Translation"), tmp_path, *flags)
@@ -277,6 +281,7 @@ def test_averaged_weights_are_those_of_the_checkpoint(experiment, tmp_path):
     assert read_checkpoint(last_of(run))["global_step"] == 4
 
 
+@pytest.mark.slow
 def test_pictures_and_samples_are_of_the_averaged_weights(experiment, tmp_path, monkeypatch):
     from tfzoo.tasks import Generation
 
@@ -327,6 +332,7 @@ def test_data_may_be_given_as_a_path(experiment, tmp_path):
     assert Task.from_checkpoint(last_of(run)).facts.labels == ("x", "y", "z")
 
 
+@pytest.mark.slow
 def test_two_runs_never_share_a_folder(experiment, tmp_path):
     one, other = (
         fit(experiment("TextClassification"), tmp_path, "--trainer.max_steps=1") for _ in "ab"
@@ -335,6 +341,7 @@ def test_two_runs_never_share_a_folder(experiment, tmp_path):
     assert one.parent == other.parent
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_keeps_the_checkpoint_before(
     experiment, tmp_path, monkeypatch, capsys
 ):
@@ -459,6 +466,7 @@ def test_a_failed_resume_keeps_a_run_that_lost_its_config(experiment, trained, t
     assert checkpoint.is_file()
 
 
+@pytest.mark.slow
 def test_a_run_shorter_than_its_interval_is_validated_at_its_end(experiment, tmp_path):
     flags = [QUIET, "--trainer.max_steps=2", "--trainer.val_check_interval=100"]
     config = experiment("TextClassification")

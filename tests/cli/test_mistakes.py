@@ -350,6 +350,7 @@ def checkpoints(folder: Path, good: Path) -> dict[Path, str]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["fit", "test"])
 def test_a_checkpoint_that_is_none(command, mistake, trained, tmp_path):
     good = trained(TEXT) / "checkpoints/step-00000002.ckpt"

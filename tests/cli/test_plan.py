@@ -54,6 +54,7 @@ def test_an_experiment_is_planned_without_its_data(experiment: Path, plan: Any) 
     assert told["seconds"] > 0
 
 
+@pytest.mark.slow
 def test_gpt2_small_by_hand(plan: Any) -> None:
     told = plan(WIKITEXT, DDP, "--devices=64", "--device=h100 sxm", "--device-memory=80GB")
     assert told["parameters"] == 124_439_808
@@ -72,6 +73,7 @@ def test_gpt2_small_by_hand(plan: Any) -> None:
     assert told["validations"] == 50
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "task", ["Translation", "TextClassification", "ImageClassification", "Generation"]
 )
@@ -102,6 +104,7 @@ def test_devices_are_counted_as_a_trainer_counts_them(said, devices, experiment,
     assert told["job"]["devices"] == devices
 
 
+@pytest.mark.slow
 def test_averaged_weights_are_held_twice(plan: Any) -> None:
     digits = f"-c={ROOT / 'experiments/image_classification/digits.yaml'}"
     twice = plan(digits, "--suppose")

@@ -15,6 +15,7 @@ def entries(run: Path) -> list[dict]:
     return json.loads((run / "provenance.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "task", ["Translation", "TextClassification", "ImageClassification", "Generation"]
 )
@@ -31,6 +32,7 @@ def test_a_run_says_what_decided_it(task, trained):
     assert entry["resumed"] is None
 
 
+@pytest.mark.slow
 def test_a_resumed_run_tells_of_other_data_and_versions(
     experiment, trained, tmp_path, capsys, monkeypatch
 ):

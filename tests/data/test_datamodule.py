@@ -57,8 +57,11 @@ def trainer(steps: int, folder, **options) -> Trainer:
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"workers": 1}, {"streaming": True, "max_length": 99, "shuffle_buffer": 16}],
-    ids=["plain", "workers", "streaming"],
+    [
+        pytest.param({}, id="plain"),
+        pytest.param({"workers": 1}, id="workers", marks=pytest.mark.slow),
+        pytest.param({"streaming": True, "max_length": 99, "shuffle_buffer": 16}, id="streaming"),
+    ],
 )
 @pytest.mark.parametrize("end_of_epoch", [False, True])
 def test_a_run_stopped_and_resumed_hears_what_one_run_hears(

@@ -106,6 +106,7 @@ def full(checkpoint, file, *_):
     raise OSError(28, "No space left on device")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plugin", PLUGINS)
 def test_a_disk_that_fills_up_ends_the_run_in_one_line(
     plugin, experiment, tmp_path, monkeypatch, capsys
@@ -128,6 +129,7 @@ def test_a_disk_that_fills_up_ends_the_run_in_one_line(
     assert int(steps[-1]) < 10  # it does not train on for long with nothing kept of it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plugin", PLUGINS)
 def test_older_ones_stay_until_the_newer_is_whole_and_the_last_is_waited_for(
     plugin, experiment, tmp_path, monkeypatch
@@ -153,6 +155,7 @@ def test_older_ones_stay_until_the_newer_is_whole_and_the_last_is_waited_for(
     assert (run / "checkpoints/best.ckpt").is_file()
 
 
+@pytest.mark.slow
 def test_what_was_saved_before_another_error_is_kept(experiment, tmp_path, monkeypatch, capsys):
     from tfzoo.tasks import TextClassification
 

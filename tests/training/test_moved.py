@@ -21,6 +21,7 @@ def everything(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in [folder, *folder.rglob("*")]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [shutil.move, shutil.copytree])
 def test_the_best_checkpoint_stays_the_best(how, experiment, tmp_path):
     arguments = ["fit", "-c", str(experiment("Generation")), f"--runs={tmp_path / 'runs'}"]

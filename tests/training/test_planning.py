@@ -109,7 +109,9 @@ def peak(rehearsal: Rehearsal) -> int:
 
 @pytest.mark.parametrize("accumulates", [False, True], ids=["one batch", "accumulated"])
 @pytest.mark.parametrize("again", [False, True], ids=["kept", "checkpointed"])
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize(
+    "precision", ["32-true", pytest.param("bf16-mixed", marks=pytest.mark.slow)]
+)
 def test_the_peak_is_what_a_cpu_allocates(precision: str, again: bool, accumulates: bool) -> None:
     task, batch = language()
     of = Precision.of(precision)
@@ -182,6 +184,7 @@ def test_what_is_sharded_is_divided_by_the_devices() -> None:
     assert [row.exchange for row in alone] == [0, 0]
 
 
+@pytest.mark.slow
 def test_gradients_that_are_views_are_held_once() -> None:
     """Both peaks are known: all gradients beside the buckets in the optimiser's step, or activations and buckets."""
     task, batch = language()
