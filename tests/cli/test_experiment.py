@@ -101,7 +101,8 @@ def test_weights_and_biases_have_all_of_it(experiment, tmp_path, monkeypatch):
     monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
     monkeypatch.setenv("HOME", str(tmp_path))
-    run = fit(experiment("ImageClassification"), tmp_path / "runs", "--trainer.logger=true")
+    flags = ["--trainer.logger=true", "--trainer.callbacks=null"]
+    run = fit(experiment("ImageClassification"), tmp_path / "runs", *flags)
     assert metrics(run)
     wandb.teardown()  # a run's end alone does not wait until wandb's process has written its file
     (offline,) = (run / "wandb").glob("offline-run-*")
@@ -303,7 +304,7 @@ def test_pictures_and_samples_are_of_the_averaged_weights(experiment, tmp_path, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
+    flags = [f"--trainer.precision={precision}", "--trainer.max_steps=1", "--trainer.callbacks=null"]
     ("task", "precision"),
     [*((task, "bf16-mixed") for task in TASKS), *((task, "bf16-true") for task in TASKS[2:])],
 )
