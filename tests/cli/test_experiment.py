@@ -304,12 +304,13 @@ def test_pictures_and_samples_are_of_the_averaged_weights(experiment, tmp_path, 
 
 
 @pytest.mark.slow
-    flags = [f"--trainer.precision={precision}", "--trainer.max_steps=1", "--trainer.callbacks=null"]
+@pytest.mark.parametrize(
     ("task", "precision"),
     [*((task, "bf16-mixed") for task in TASKS), *((task, "bf16-true") for task in TASKS[2:])],
 )
 def test_half_precision_takes_a_step_and_shows_itself(task, precision, experiment, tmp_path):
     flags = [f"--trainer.precision={precision}", "--trainer.max_steps=1"]
+    flags.append("--trainer.callbacks=null")  # pictures of weights in half precision too
     run = fit(experiment(task), tmp_path, *flags)
     assert list(run.glob("figures/*.png"))
     weights = read_checkpoint(last_of(run))["state_dict"].values()

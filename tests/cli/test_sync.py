@@ -50,6 +50,7 @@ def tfzoo(*arguments: object, env: dict[str, str]) -> subprocess.CompletedProces
 def trained(experiment: Path, run: Path, steps: int, env: dict[str, str]) -> None:
     """Trains in that folder, or goes on there, until so many steps are done."""
     flags = [f"--trainer.max_steps={steps}", "--trainer.log_every_n_steps=1", f"--trainer.logger={LOGGERS}"]  # fmt: skip
+    flags.append("--trainer.callbacks=null")  # pictures too
     where = ["-c", experiment, "--runs", run.parents[1], "--run_id", run.name]
     begin = ["resume", run] if run.exists() else ["fit", *where, "--experiment", run.parent.name]
     done = tfzoo(*begin, *flags, env=env)
