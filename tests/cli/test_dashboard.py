@@ -30,6 +30,7 @@ def records(run: Path) -> list[dict]:
 
 def fit(experiment: Path, runs: Path, *arguments: str) -> Path:
     begin = ["fit", "-c", str(experiment), "--runs", str(runs), "--run_id=1", TRACKIO]
+    begin.append("--trainer.callbacks=null")  # pictures too
     assert main([*begin, "--trainer.log_every_n_steps=1", *arguments]) == 0
     return runs / experiment.stem / "1"
 
