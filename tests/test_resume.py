@@ -213,7 +213,7 @@ def lives(experiment: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         serving.append(process)
     for number, process in enumerate(serving):
-        code = process.wait(timeout=300)
+        code = process.wait(timeout=1200)
         said = (folder / f"said-{number}").read_text()
         assert code == 0, said
         assert "resuming from" in said
