@@ -27,7 +27,7 @@ from tfzoo.tracking.samples import read_table
 PICTURES = (".png", ".jpg", ".jpeg")
 PLACES = ("config", "ckpt_path", "experiment", "run_id", "runs", "default_root_dir", "logger")
 """Settings of where a run lies and who is told, by which no two are compared."""
-PASSING = ("started", "ended", "command", "directory", "job", "resumed", "best")
+PASSING = ("started", "ended", "pace", "command", "directory", "job", "resumed", "best")
 """Circumstances that differ between any two lives of a run."""
 
 
@@ -59,7 +59,9 @@ def gathered(run: Run) -> list[Record]:
     # A training that went on without the logger has rewound metrics.csv alone.
     rows = _rows(run, {_what(record): record["timestamp"] for record in numbers}) or numbers
     seen = {what for record in media for what in _each(record)}
-    last = max((record["step"] for record in [*rows, *media]), default=-1) + 1
+    # Rows are numbered by the step that they end, from 0; pictures by how many were done.
+    steps = [record["step"] + 1 for record in rows] + [record["step"] for record in media]
+    last = max(steps, default=0)
     files = [record for record in _figures(run, last) if not seen & set(_each(record))]
     found = [record for record in [*rows, *media, *files] if record["metrics"]]
     if not found:
