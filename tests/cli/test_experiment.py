@@ -304,6 +304,14 @@ def test_pictures_and_samples_are_of_the_averaged_weights(experiment, tmp_path, 
 
 
 @pytest.mark.slow
+def test_a_run_that_is_where_it_should_come_to_says_so(trained, tmp_path, capfd):
+    run = Path(shutil.copytree(trained("Generation"), tmp_path / "generation" / "copy"))
+    assert main(["resume", str(run), "--trainer.max_steps=1"]) == 0
+    (told,) = [line for line in capfd.readouterr().out.splitlines() if "nothing to train" in line]
+    assert told.startswith(f"nothing to train: {run} has done 2 steps; to go on, say more")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "precision"),
     [*((task, "bf16-mixed") for task in TASKS), *((task, "bf16-true") for task in TASKS[2:])],

@@ -7,6 +7,7 @@ import json
 from read_tables import cells
 
 from tfzoo.cli import main
+from tfzoo.cli.jobs import _used
 from tfzoo.tracking.submitted import now
 
 
@@ -24,6 +25,12 @@ def test_jobs_with_the_figures_of_their_runs(runs, capsys):
         "0.5",
         "val/loss 0.5",
     ]
+
+
+def test_a_running_job_has_taken_the_time_since_it_began():
+    begun = [{"started": "2020-01-01T00:00:00+00:00"}]
+    assert "days" in _used(begun, going=True)
+    assert _used(begun) == ""  # killed, nobody knows when
 
 
 def test_old_jobs_are_there_when_asked_for(runs, capsys):

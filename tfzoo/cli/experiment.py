@@ -37,7 +37,7 @@ from tfzoo.cli.arguments import names_a_task, prepared, value_of
 from tfzoo.cli.begin import Begin
 from tfzoo.cli.parser import WholeKeys
 from tfzoo.cli.quiet import quieten
-from tfzoo.cli.report import tell_end
+from tfzoo.cli.report import tell_done, tell_end
 from tfzoo.data import TaskData
 from tfzoo.tasks import Task
 from tfzoo.tracking import provenance
@@ -349,7 +349,10 @@ class ExperimentCLI(LightningCLI):
 
     def after_fit(self) -> None:
         assert self.run is not None
-        tell_end(self.run, self.trainer)
+        if self._has_begun() or self.trainer.fast_dev_run:
+            tell_end(self.run, self.trainer)
+        else:
+            tell_done(self.run, self.trainer)
 
     def after_validate(self) -> None:
         self._keep_metrics("validation.json")

@@ -58,7 +58,7 @@ def _jobs_of(row: Row) -> list[dict[str, Any]]:
         "why": row.state.why,
         "going": row.state.is_going,
         "time": max(row.time, seconds(own[0].get("started")) if own else 0.0),
-        "used": known.used if known else _used(own),
+        "used": known.used if known else _used(own, row.state.is_going),
         "nodes": known.nodes if known else _nodes(own),
         "run": str(row.run.folder),
         "step": figures.step,
@@ -100,11 +100,13 @@ def _earlier(row: Row) -> list[dict[str, Any]]:
     return told
 
 
-def _used(entries: Sequence[Mapping[str, Any]]) -> str:
-    """The time between the first entry and its last end, as SLURM writes it."""
-    if not entries or not (ended := entries[-1].get("ended")):
+def _used(entries: Sequence[Mapping[str, Any]], going: bool = False) -> str:
+    """The time between the first entry and its last end, or now, as SLURM writes it."""
+    ended = entries[-1].get("ended") if entries else None
+    if not entries or not (ended or going):
         return ""
-    spent = seconds(ended.get("time")) - seconds(entries[0].get("started"))
+    until = seconds(ended.get("time")) if ended else time.time()
+    spent = until - seconds(entries[0].get("started"))
     return str(timedelta(seconds=max(0, round(spent))))
 
 

@@ -33,6 +33,16 @@ def tell_changed(differences: list[str]) -> None:
 
 
 @rank_zero_only
+def tell_done(run: Run, trainer: Trainer) -> None:
+    """That a run which is gone on with was already where it should come to."""
+    print(
+        f"nothing to train: {run.folder} has done {trainer.global_step} steps; to go on, say more with "
+        "--trainer.max_steps (or --trainer.max_epochs)",
+        flush=True,
+    )
+
+
+@rank_zero_only
 def tell_end(run: Run, trainer: Trainer) -> None:
     """Best metric, where the checkpoint is, how to look at it, how to go on."""
     lines, folder, runs = [], short(run.folder), short(run.folder.parent.parent)

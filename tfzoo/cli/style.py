@@ -20,7 +20,7 @@ body { margin: 2rem auto; padding: 0 1rem; max-width: 76rem; background: var(--g
 h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem } h3 { font-size: 1rem; margin: 1rem 0 .4rem }
 .wide { overflow-x: auto }
 table { border-collapse: collapse } th, td { border: 1px solid var(--faint); padding: .25rem .6rem; text-align: left;
-  vertical-align: top; white-space: pre-wrap; overflow-wrap: anywhere; min-width: 3rem }
+  vertical-align: top; white-space: pre-wrap; overflow-wrap: break-word; min-width: 6rem }
 td.best { background: var(--best); font-weight: 600 } td.best::after { content: " ★" }
 .side { display: flex; flex-wrap: wrap; gap: 1.2rem; align-items: flex-start }
 .side > * { flex: 1 1 22rem; margin: 0; min-width: 0 }

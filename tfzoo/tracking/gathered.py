@@ -59,10 +59,15 @@ def gathered(run: Run) -> list[Record]:
     # A training that went on without the logger has rewound metrics.csv alone.
     rows = _rows(run, {_what(record): record["timestamp"] for record in numbers}) or numbers
     seen = {what for record in media for what in _each(record)}
+    lasting = {key for record in media for key in _redrawn(record)}
     # Rows are numbered by the step that they end, from 0; pictures by how many were done.
     steps = [record["step"] + 1 for record in rows] + [record["step"] for record in media]
     last = max(steps, default=0)
-    files = [record for record in _figures(run, last) if not seen & set(_each(record))]
+    files = [
+        record
+        for record in _figures(run, last)
+        if not seen & set(_each(record)) and not lasting & record["metrics"].keys()
+    ]
     found = [record for record in [*rows, *media, *files] if record["metrics"]]
     if not found:
         return []  # trackio knows no run without a row
@@ -131,8 +136,17 @@ def _each(record: Record) -> list[tuple[str, int]]:
 
 
 def _last_of_each(records: list[Record]) -> list[Record]:
-    """Without pictures that were drawn again: a validation that a kill cut short is done once more."""
-    return list({_what(record): record for record in records}.values())
+    """Without pictures that were drawn again: a validation that a kill cut short is done once more, curves grow."""
+    found = list({_what(record): record for record in records}.values())
+    newest = {key: record["step"] for record in found for key in _redrawn(record)}
+    return [r for r in found if all(newest[key] == r["step"] for key in _redrawn(r))]
+
+
+def _redrawn(record: Record) -> list[str]:
+    """The pictures that lie in one file without a step, whatever it showed when they were logged."""
+    paths = {k: v.get("file_path", "") for k, v in record["metrics"].items() if isinstance(v, dict)}
+    lasting = re.compile(r"figures/(?!.*-step\d+\.)")
+    return [key for key, path in paths.items() if lasting.match(path)]
 
 
 def _rows(run: Run, times: Mapping[tuple[int, frozenset[str]], str]) -> list[Record]:
