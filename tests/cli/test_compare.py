@@ -180,4 +180,11 @@ def test_a_page_in_no_folder_is_a_mistake_in_a_line(root, capsys):
 def test_many_runs_have_letters_of_their_own():
     from tfzoo.cli.compared import _letter
 
-    assert [_letter(place) for place in (0, 25, 26, 27, 52)] == ["A", "Z", "AA", "AB", "BA"]
+    assert [_letter(place) for place in (0, 25, 26, 52, 701, 702)] == [
+        "A",
+        "Z",
+        "AA",
+        "BA",
+        "ZZ",
+        "AAA",
+    ]

@@ -9,8 +9,9 @@ from PIL import Image
 
 from tfzoo.tracking import lettering
 from tfzoo.tracking.attention_pictures import AttentionPicture, Layer, LinesPicture
-from tfzoo.tracking.figures import save
+from tfzoo.tracking.figures import rewind, save
 from tfzoo.tracking.image_pictures import ImageGrid, PatchPicture
+from tfzoo.tracking.runs import Run
 
 
 @pytest.fixture
@@ -19,6 +20,16 @@ def without_chinese(monkeypatch):
     lettering.fonts.cache_clear()
     yield
     lettering.fonts.cache_clear()
+
+
+def test_pictures_after_the_step_that_is_gone_back_to_are_forgotten(tmp_path):
+    run = Run(tmp_path)
+    kept = ["attention-step000010.png", "samples-step000002.md", "positions.png"]
+    for name in [*kept, "attention-step000011.png", "samples-step000020.md"]:
+        run.figures.mkdir(exist_ok=True)
+        (run.figures / name).touch()
+    rewind(run, 10)
+    assert {file.name for file in run.figures.iterdir()} == set(kept)
 
 
 def test_every_head_their_mean_and_every_word():

@@ -115,7 +115,7 @@ def test_a_picture_in_one_file_is_shown_as_it_was_logged_last(run):
     curves = draw(run.figures / "curves.png")
     for step in (4, 8):
         log_figure([TrackioLogger(run.folder)], "curves", curves, step=step)
-    assert told(run) == [(8, {"curves": image("digits/1/figures/curves.png")})]
+    assert told(run) == [(8, {"curves": image("digits/1/trackio/media/curves-step000008.png")})]
 
 
 def test_a_figure_without_a_step_is_of_the_last(run):

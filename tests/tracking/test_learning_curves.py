@@ -39,6 +39,13 @@ def test_curves_of_a_file_that_is_being_written(run):
     }
 
 
+def test_damaged_cells_cost_no_training_its_end(run):
+    damaged = ROWS.replace("9,,2.5,,", ",,2.5,,").replace("19,,1.5", "19,,1.\0")
+    run.metrics_file.write_text(damaged.replace("59,,nan", "inf,,nan"))
+    found = read_curves(run, {"train/loss", "val/accuracy"})
+    assert found == {"val/accuracy": ([20, 40, 60], [0.5, 0.75, 0.7])}
+
+
 def test_losses_share_a_panel_and_the_best_is_marked(run):
     write_baselines(run, {"val/accuracy": {"RBF SVM": 0.9, "多数类": 0.1}, "val/other": {"x": 1.0}})
     picture = learning_curves(run, BEST)

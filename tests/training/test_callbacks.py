@@ -161,6 +161,22 @@ def test_drawing_changes_no_training(tmp_path):
     assert all(torch.equal(weight, weights[1][name]) for name, weight in weights[0].items())
 
 
+def test_a_picture_that_cannot_be_drawn_costs_no_training(tmp_path, monkeypatch):
+    def broken(self):
+        raise IndexError("no such head")
+
+    monkeypatch.setattr("tfzoo.tracking.attention_pictures.LinesPicture.draw", broken)
+    monkeypatch.setattr("tfzoo.training.callbacks.Show._draw_curves", lambda *_: None)
+    task = generation()
+    trainer = quiet_trainer(
+        callbacks=[Show()], default_root_dir=tmp_path, max_steps=1, limit_val_batches=1
+    )
+    batches = loader([language_batch(task)])
+    with pytest.warns(UserWarning, match="could not be drawn: IndexError: no such head"):
+        trainer.fit(task, batches, batches)
+    assert trainer.global_step == 1
+
+
 def test_nothing_is_shown_while_checking_sanity_or_on_other_ranks(tmp_path):
     for state in ({"sanity_checking": True}, {"is_global_zero": False}):
         show = Show()

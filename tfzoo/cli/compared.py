@@ -175,4 +175,4 @@ def _place(metric: str) -> tuple[int, bool, str]:
 
 def _letter(place: int) -> str:
     more, last = divmod(place, 26)
-    return (ascii_uppercase[more - 1] if more else "") + ascii_uppercase[last]
+    return (_letter(more - 1) if more else "") + ascii_uppercase[last]

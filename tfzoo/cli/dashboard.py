@@ -70,9 +70,13 @@ def _show(runs: Path, place: Path, listening: socket.socket, browser: bool) -> N
     host, port = listening.getsockname()[:2]
     page.prepare(place)
     store = page.Store(runs, place)
-    app = page.application(store, ["127.0.0.1", "localhost"] if host == "127.0.0.1" else ["*"])
-    address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
-    if not ipaddress.ip_address(host).is_loopback:
+    shown = f"[{host}]" if ":" in host else host
+    here = ipaddress.ip_address(host).is_loopback
+    # The middleware takes what stands before the first colon for the name, of [::1] too.
+    names = {shown.partition(":")[0], "127.0.0.1", "localhost"}
+    app = page.application(store, sorted(names) if here else ["*"])
+    address = f"http://{shown}:{port}/"
+    if not here:
         print(
             f"tfzoo: warning: whoever reaches this machine can see the runs at port {port}",
             file=sys.stderr,

@@ -349,7 +349,7 @@ class ExperimentCLI(LightningCLI):
 
     def after_fit(self) -> None:
         assert self.run is not None
-        if self._has_begun() or self.trainer.fast_dev_run:
+        if self._has_begun() or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             tell_end(self.run, self.trainer)
         else:
             tell_done(self.run, self.trainer)

@@ -61,7 +61,8 @@ class Filter:
                 comparable = False
             return comparable and _ORDER[self.comparison](value, bound)
         is_one = value is not None and any(
-            _is(value, asked, row, self.column.name) for asked in split(self.asked)
+            _is(value, asked, row, self.column.name)
+            for asked in (self.asked, *split(self.asked))  # names of a sweep's points hold commas
         )
         return is_one == (self.comparison == "=")
 

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, Te
 from tfzoo.cli.apply import Parser
 from tfzoo.cli.places import short
 from tfzoo.tracking.lock import holder
-from tfzoo.tracking.runs import Run
+from tfzoo.tracking.runs import Run, check_writable
 from tfzoo.tracking.sync import Fragment, Sent, check_server, fragments, send, waiting
 from tfzoo.tracking.table import scan
 
@@ -72,9 +72,11 @@ def _send(due: Mapping[Run, list[Fragment]]) -> None:
     for run, some in due.items():
         sent: list[Sent] = []
         try:
+            check_writable(run)  # else what was sent could not be noted, and would be sent again
             _send_run(run, some, sent)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             failed.append(str(error))
+        sent = [one for one in sent if one.bytes]
         if sent:
             steps = [one.step for one in sent if one.step is not None]
             until = f" to step {max(steps) + 1}" if steps else ""

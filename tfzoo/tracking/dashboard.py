@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import sqlite3
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -76,6 +77,11 @@ class Store:
                 self.stamps[name] = now
             except OSError:
                 continue  # removed or unreadable just now: looked at again next time
+            except (
+                Exception
+            ) as error:  # of one run, whatever lies in its files: the others are still shown
+                self.stamps[name] = now
+                print(f"tfzoo: warning: {name} cannot be shown: {error}", file=sys.stderr)
 
     def folders(self) -> tuple[Path, ...]:
         """Whose files a browser may see."""
@@ -186,7 +192,8 @@ def followed(store: Store, patience: float) -> Iterator[None]:
 
     def follow() -> None:
         while True:
-            with suppress(OSError):  # the folder of all runs may be away for a moment
+            # The folder of all runs may be away for a moment, and the database in use.
+            with suppress(OSError, sqlite3.Error):
                 store.sync(stop)
             first.set()
             if stop.wait(SECONDS):

@@ -11,6 +11,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -38,7 +39,9 @@ def name_of(run: Run) -> str:
 
 def media_folders(run: Run) -> list[Path]:
     """The only folders of a run of which a browser may ask for files."""
-    return [run.figures, folder_of(run) / "media"]
+    here = run.folder.resolve()  # a link may lead anywhere
+    folders = [run.figures, folder_of(run) / "media"]
+    return [folder for folder in folders if folder.resolve().is_relative_to(here)]
 
 
 def stamp(run: Run) -> tuple[Any, ...]:
@@ -55,18 +58,19 @@ def gathered(run: Run) -> list[Record]:
     """
     logged = [_harmless(record) for record in read(folder_of(run) / "records.jsonl")]
     numbers = [record for record in logged if _is_row(record)]
-    media = _last_of_each([record for record in logged if not _is_row(record)])
+    redrawn = _redrawn(run)
+    media = _last_of_each([record for record in logged if not _is_row(record)], redrawn)
     # A training that went on without the logger has rewound metrics.csv alone.
     rows = _rows(run, {_what(record): record["timestamp"] for record in numbers}) or numbers
     seen = {what for record in media for what in _each(record)}
-    lasting = {key for record in media for key in _redrawn(record)}
+    redrawn &= {key for record in media for key in record["metrics"]}
     # Rows are numbered by the step that they end, from 0; pictures by how many were done.
     steps = [record["step"] + 1 for record in rows] + [record["step"] for record in media]
     last = max(steps, default=0)
     files = [
         record
         for record in _figures(run, last)
-        if not seen & set(_each(record)) and not lasting & record["metrics"].keys()
+        if not seen & set(_each(record)) and not redrawn & record["metrics"].keys()
     ]
     found = [record for record in [*rows, *media, *files] if record["metrics"]]
     if not found:
@@ -135,18 +139,18 @@ def _each(record: Record) -> list[tuple[str, int]]:
     return [(key, record["step"]) for key in record["metrics"]]
 
 
-def _last_of_each(records: list[Record]) -> list[Record]:
+def _last_of_each(records: list[Record], redrawn: set[str]) -> list[Record]:
     """Without pictures that were drawn again: a validation that a kill cut short is done once more, curves grow."""
     found = list({_what(record): record for record in records}.values())
-    newest = {key: record["step"] for record in found for key in _redrawn(record)}
-    return [r for r in found if all(newest[key] == r["step"] for key in _redrawn(r))]
+    newest = {key: record["step"] for record in found for key in record["metrics"]}
+    return [
+        r for r in found if all(newest[key] == r["step"] for key in redrawn & r["metrics"].keys())
+    ]
 
 
-def _redrawn(record: Record) -> list[str]:
+def _redrawn(run: Run) -> set[str]:
     """The pictures that lie in one file without a step, whatever it showed when they were logged."""
-    paths = {k: v.get("file_path", "") for k, v in record["metrics"].items() if isinstance(v, dict)}
-    lasting = re.compile(r"figures/(?!.*-step\d+\.)")
-    return [key for key, path in paths.items() if lasting.match(path)]
+    return {f.stem for f in run.figures.glob("*.*") if not re.search(r"-step\d+$", f.stem)}
 
 
 def _rows(run: Run, times: Mapping[tuple[int, frozenset[str]], str]) -> list[Record]:
@@ -162,7 +166,7 @@ def _rows(run: Run, times: Mapping[tuple[int, frozenset[str]], str]) -> list[Rec
     for number, line in enumerate(lines, start=1):
         cells = {key: _number(cell) for key, cell in line.items() if key}
         step = cells.pop("step", None)
-        if step is not None and step >= 0:
+        if step is not None and 0 <= step < math.inf:
             metrics = {key: plain(value) for key, value in cells.items() if value is not None}
             row = {"metrics": metrics, "step": int(step)}
             spread = began + (ended - began) * number / len(lines)

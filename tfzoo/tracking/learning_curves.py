@@ -129,10 +129,15 @@ def read_curves(run: Run, metrics: set[str]) -> dict[str, Curve]:
     curves: dict[str, Curve] = {}
     for row in rows:
         for place, name in places:
-            if place < len(row) and row[place]:
-                steps, values = curves.setdefault(name, ([], []))
-                steps.append(int(float(row[at])) + 1)
-                values.append(float(row[place]))
+            if max(place, at) >= len(row) or not row[place]:
+                continue
+            try:
+                step, value = int(float(row[at])) + 1, float(row[place])
+            except (ValueError, OverflowError):
+                continue  # damaged: the others are worth a look all the same
+            steps, values = curves.setdefault(name, ([], []))
+            steps.append(step)
+            values.append(value)
     return curves
 
 

@@ -170,13 +170,15 @@ def _lives(found: Holder, free: bool | None, beat: float) -> bool:
         return True
     if free and found.host == platform.node():
         return False  # a lock of this machine would be seen
+    if time.time() - beat >= SILENT:
+        return False
     if found.job is not None:
         here = Job.here()
         if here is not None and here.id == found.job and here.restarts > found.restarts:
             return False  # SLURM starts a job again only when it is dead
         if _is_over(found.job):
             return False
-    return time.time() - beat < SILENT
+    return True
 
 
 def _is_over(job: str) -> bool:

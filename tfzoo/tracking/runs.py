@@ -54,7 +54,10 @@ class Run:
 
     def started(self) -> bool:
         """Whether anything was written here yet; a folder made a moment ago is no run to show."""
-        return any(p.exists() for p in (self.config_file, self.metrics_file, self.checkpoints))
+        try:
+            return any(p.exists() for p in (self.config_file, self.metrics_file, self.checkpoints))
+        except PermissionError:  # somebody else's
+            return False
 
 
 def new_run(root: Path, experiment: str, id: str | None = None) -> Run:
@@ -255,8 +258,11 @@ def _id_of_job() -> str | None:
 
 
 def _folders(folder: Path) -> list[Path]:
-    with os.scandir(folder) as entries:
-        return [Path(e.path) for e in entries if e.is_dir() and not e.name.startswith(".")]
+    try:
+        with os.scandir(folder) as entries:
+            return [Path(e.path) for e in entries if e.is_dir() and not e.name.startswith(".")]
+    except PermissionError:  # somebody else's
+        return []
 
 
 def _is_whole(checkpoint: Path) -> bool:

@@ -112,6 +112,9 @@ def send(run: Run, fragment: Fragment) -> Sent:
     ]
     begun = min((step for step in later if step is not None), default=None)
     kept = sync_log.before(sync_log.steps(content), begun)
+    if kept.end <= max(fragment.sent(), sync_log.HEADER):  # nothing whole was written before a kill
+        _note(fragment, size, fragment.sent(), "")
+        return Sent(0, 0, None, "")
     with tempfile.TemporaryDirectory(prefix="tfzoo-sync-") as folder:
         place = Path(folder) / fragment.file.parent.name
         place.mkdir()
@@ -129,10 +132,14 @@ def send(run: Run, fragment: Fragment) -> Sent:
     address = next((a for a in (_address(line) for line in said) if a), "")
     known = sync_log.before(sync_log.steps(content[: fragment.sent()]), None).rows
     sent = Sent(kept.end - fragment.sent(), kept.rows - known, kept.step, address)
-    note = {"bytes": size, "sent": kept.end, "address": address}
-    write_whole(fragment.marker, f"{json.dumps(note)}\n".encode())
+    _note(fragment, size, kept.end, address)
     fragment.state.unlink(missing_ok=True)  # what comes after follows all that the server has
     return sent
+
+
+def _note(fragment: Fragment, size: int, end: int, address: str) -> None:
+    note = {"bytes": size, "sent": end, "address": address}
+    write_whole(fragment.marker, f"{json.dumps(note)}\n".encode())
 
 
 def _after(run: Run, fragment: Fragment) -> list[Fragment]:

@@ -190,7 +190,10 @@ def _of_sweep(run: Run, id: str) -> bool:
 
 def _is_run(folder: Path) -> bool:
     run = Run(folder)
-    return run.started() or submission_file(run).exists()
+    try:
+        return run.started() or submission_file(run).exists()
+    except OSError:  # that may not be read is no run of ours
+        return False
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -13,6 +13,7 @@ import numpy as np
 import rich
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.utilities import rank_zero_warn
 
 from tfzoo.tracking.figures import Picture, save
 from tfzoo.tracking.image_pictures import ImageGrid
@@ -111,7 +112,7 @@ class Show(Callback):
             self._draw_curves(trainer, pl_module)
 
     def _draw(self, trainer: Trainer, pictures: Iterable[Picture]) -> None:
-        with self.clock.spending():
+        with self.clock.spending(), _no_matter():
             for picture in pictures:
                 step = "" if picture.lasting else f"-step{trainer.global_step:06d}"
                 path = _figures(trainer) / f"{picture.name}{step}.png"
@@ -122,13 +123,24 @@ class Show(Callback):
     def _draw_curves(self, trainer: Trainer, pl_module: Any) -> None:
         if self.curved == trainer.global_step:
             return
-        with self.clock.spending():
+        with self.clock.spending(), _no_matter():
             curves = learning_curves(Run(Path(trainer.default_root_dir)), pl_module.best)
             if curves is not None:
                 path = _figures(trainer) / f"{curves.name}.png"
                 save(curves.draw(), path)
                 log_figure(trainer.loggers, curves.name, path, trainer.global_step)
                 self.curved = trainer.global_step
+
+
+@contextmanager
+def _no_matter() -> Iterator[None]:
+    """No picture is worth a training, least of all one on several devices, which would wait for this one."""
+    try:
+        yield
+    except OSError:
+        raise  # the disk is full: nothing else could be saved either
+    except Exception as error:
+        rank_zero_warn(f"a picture could not be drawn: {type(error).__name__}: {error}")
 
 
 class Clock:
