@@ -42,8 +42,9 @@ def as_job(settings: dict[str, Any]) -> None:
                 f"sbatch --ntasks-per-node={gpus}, or say --trainer.devices"
             )
     devices = settings["devices"]
-    if isinstance(devices, int) and devices > 0:  # else only the trainer knows how many are meant
-        _check_tasks(devices, settings["num_nodes"])
+    # "1" of a command line too; of other forms only the trainer knows how many are meant.
+    if str(devices).isdecimal() and int(devices) > 0:
+        _check_tasks(int(devices), settings["num_nodes"])
 
 
 def check_tasks(trainer: Trainer) -> None:
