@@ -23,7 +23,8 @@ def test_a_sweep_is_one_array_whose_failed_point_is_submitted_again(
 ):
     config = experiment("Generation")
     said = cluster.tfzoo(
-        *("submit", "-c", config, *QUICK, "--run_id=s", "--time=10"),
+        # One after the other: the third must not begin before it is broken below.
+        *("submit", "-c", config, *QUICK, "--run_id=s", "--time=10", "--at-once=1"),
         *("--sweep", "model.backbone.depth=1,2", "--sweep", "seed_everything=1,2"),
         cwd=here,
     )

@@ -21,7 +21,7 @@ from lightning.pytorch.loggers import CSVLogger
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from tfzoo.tracking.figures import ImageGrid
+from tfzoo.tracking.image_pictures import ImageGrid
 from tfzoo.tracking.loggers import MetricsLogger, WandbLogger, log_figure, log_table
 from tfzoo.tracking.metrics import MetricsFile
 

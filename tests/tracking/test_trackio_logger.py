@@ -19,7 +19,8 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
-from tfzoo.tracking.figures import ImageGrid, save
+from tfzoo.tracking.figures import save
+from tfzoo.tracking.image_pictures import ImageGrid
 from tfzoo.tracking.loggers import log_figure, log_table
 from tfzoo.tracking.records import read
 from tfzoo.tracking.runs import Run

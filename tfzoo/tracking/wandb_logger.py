@@ -136,6 +136,23 @@ class WandbLogger(LightningWandbLogger):
             if signals.received() is None:
                 raise
 
+    def log_image(
+        self, key: str, images: list[Any], step: int | None = None, **kwargs: Any
+    ) -> None:
+        """step: how many steps were done; shown beside the figures of the one that ended there."""
+        super().log_image(key, images, _ended(step), **kwargs)
+
+    def log_table(
+        self,
+        key: str,
+        columns: list[str] | None = None,
+        data: list[list[Any]] | None = None,
+        dataframe: Any = None,
+        step: int | None = None,
+    ) -> None:
+        """step: as of `log_image`."""
+        super().log_table(key, columns, data, dataframe, _ended(step))
+
     def _summarize(self, measured: Mapping[str, float]) -> None:
         """Keep each metric's last and best value in the run's summary, as W&B's own min and max are kept there.
 
@@ -176,6 +193,11 @@ class WandbLogger(LightningWandbLogger):
 
 _PLACED: dict[str, str] = {}
 """W&B's folders as the last run of this process set them; what the user set is left alone."""
+
+
+def _ended(done: int | None) -> int | None:
+    """The number, from 0, of the last step of so many."""
+    return None if done is None else max(0, done - 1)
 
 
 def _settings(offline: bool) -> Any:
