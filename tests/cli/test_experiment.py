@@ -199,6 +199,9 @@ def test_a_checkpoint_is_measured_with_its_runs_config(task, trained, tmp_path, 
     assert main(["test", "--ckpt_path", checkpoint]) == 0
     assert main(["validate", "--ckpt_path", checkpoint]) == 0
     assert main(["predict", "--ckpt_path", checkpoint]) == 0
+    shown = ["--trainer.callbacks=Show"]  # which is for training
+    assert main(["validate", "--ckpt_path", checkpoint, *shown]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"runs"}
     measured = json.loads((run / "test.json").read_text())
     assert measured["test/loss"] > 0
     # Validation as in training, to the last digit.

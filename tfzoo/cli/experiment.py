@@ -185,9 +185,9 @@ class ExperimentCLI(LightningCLI):
                     f"{self.subcommand} needs --ckpt_path: without one there is only an untrained network"
                 )
             settings["logger"] = False
-            # Measuring saves nothing, whatever the config of its run saved.
+            # Measuring saves and shows nothing, whatever the config of its run did.
             callbacks = _listed(settings.get("callbacks"))
-            kept = [c for c in callbacks if not isinstance(c, Checkpoint)]
+            kept = [c for c in callbacks if not isinstance(c, Checkpoint | Show)]
             settings["callbacks"] = self._watched([EndOthers(), *kept], settings)
             trainer = super().instantiate_trainer(enable_checkpointing=False, **kwargs)
             check_tasks(trainer)
