@@ -55,7 +55,7 @@ def told_in_one_line() -> Iterator[Outcome]:
 
 def is_mistake(error: Exception) -> bool:
     """Whether the user can mend it: bad values, files and settings; anything else is a fault of ours."""
-    if isinstance(error, RuntimeError) and _WORKER_DIED in str(error):
+    if _death(error) is not None:
         return True
     names = {kind.__name__ for kind in type(error).__mro__}
     # Named, not imported: these come from packages that may not have been needed so far.
@@ -77,13 +77,22 @@ def one_line(error: Exception) -> str:
     return "; ".join([_told(error), *notes])
 
 
+def _death(error: BaseException | None) -> RuntimeError | None:
+    """That a process which prepares batches is gone: torch raises it wherever this one is, and others may wrap it."""
+    while error is not None:
+        if isinstance(error, RuntimeError) and _WORKER_DIED in str(error):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def _told(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return f"no space left on the disk{f' for {error.filename}' if error.filename else ''}"
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.strerror.lower()}: {error.filename}"
-    if _WORKER_DIED in str(error):
-        how = re.search(r"killed by signal: \w+|exited unexpectedly", str(error))
+    if (death := _death(error)) is not None:
+        how = re.search(r"killed by signal: \w+|exited unexpectedly", str(death))
         return (
             f"a process that prepares batches died ({how[0] if how else 'it is not known how'}), most often "
             "because memory ran out: set data.workers lower, 0 for none"
