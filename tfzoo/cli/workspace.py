@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tfzoo.cli.apply import Parser
+from tfzoo.tracking.readings import Figures, lower_is_better
 from tfzoo.tracking.sync import check_server
 from tfzoo.tracking.sync_log import STEP
-from tfzoo.tracking.table import Figures, lower_is_better, scan
+from tfzoo.tracking.table import scan
 
 TASKS = ("val/loss", "val/accuracy", "val/f1", "val/bleu", "val/chrf", "val/bits_per_character")
 PICTURES = ("attention", "alignment")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tfzoo.tracking.runs import write_whole
+from tfzoo.tracking.runs import append_whole, write_whole
 
 
 class MetricsFile:
@@ -36,18 +36,8 @@ class MetricsFile:
             file = self._widen(new)
         line = io.StringIO()
         csv.writer(line).writerow([row.get(column, "") for column in self.columns])
-        self._append(file, line.getvalue().encode("utf-8"))
+        append_whole(file, line.getvalue().encode("utf-8"))
         self.rows += 1
-
-    def _append(self, file: io.FileIO, line: bytes) -> None:
-        """Whole, or not at all: a disk that is full takes a part first."""
-        before = file.seek(0, os.SEEK_END)
-        try:
-            while line:
-                line = line[file.write(line) or 0 :]
-        except OSError as error:
-            file.truncate(before)
-            raise OSError(error.errno, error.strerror, str(self.path)) from None
 
     def rewind(self, step: int) -> None:
         """Forget the rows from `step` on: a resumed run comes there again."""

@@ -10,14 +10,13 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tfzoo.tracking.runs import Run, write_whole
+from tfzoo.tracking.runs import Run, append_whole, write_whole
 
 Record = dict[str, Any]
 
@@ -59,7 +58,8 @@ class Records:
             "config": plain(self.config) if self.config else None,
             "log_id": uuid.uuid4().hex,
         }
-        self._append(f"{json.dumps(record, ensure_ascii=False)}\n".encode())
+        line = f"{json.dumps(record, ensure_ascii=False)}\n".encode()
+        append_whole(self.file or self._open(), line)
         self.config = None
 
     def rewind(self, step: int) -> None:
@@ -80,17 +80,6 @@ class Records:
         if self.file is not None:
             self.file.close()
             self.file = None
-
-    def _append(self, line: bytes) -> None:
-        """Whole, or not at all: a disk that is full takes a part first."""
-        file = self.file or self._open()
-        before = file.seek(0, os.SEEK_END)
-        try:
-            while line:
-                line = line[file.write(line) or 0 :]
-        except OSError as error:
-            file.truncate(before)
-            raise OSError(error.errno, error.strerror, str(self.path)) from None
 
     def _open(self) -> io.FileIO:
         """Go on where the file ends, without a last line that a kill cut short."""

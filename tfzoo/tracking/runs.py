@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import secrets
@@ -127,8 +128,8 @@ def find_runs(root: Path) -> list[Run]:
         raise FileNotFoundError(f"no runs in {root}: there is no such folder")
     return sorted(
         run
-        for experiment in _folders(root)
-        for run in map(Run, _folders(experiment))
+        for experiment in folders(root)
+        for run in map(Run, folders(experiment))
         if run.started()
     )
 
@@ -218,6 +219,17 @@ def write_whole(path: Path, content: bytes) -> None:
             draft.unlink(missing_ok=True)
 
 
+def append_whole(file: io.FileIO, line: bytes) -> None:
+    """Add a line at a file's end, whole or not at all: a disk that is full takes a part first."""
+    before = file.seek(0, os.SEEK_END)
+    try:
+        while line:
+            line = line[file.write(line) or 0 :]
+    except OSError as error:
+        file.truncate(before)
+        raise OSError(error.errno, error.strerror, os.fsdecode(file.name)) from None
+
+
 def sweep(folder: Path) -> None:
     """Remove what writers that were killed left half written: hidden files that end in a process's number."""
     for draft in folder.glob(".*"):
@@ -257,11 +269,12 @@ def _id_of_job() -> str | None:
     return environ[RUN_ID] if any(ranks) else None
 
 
-def _folders(folder: Path) -> list[Path]:
+def folders(folder: Path) -> list[Path]:
+    """Those in a folder, less hidden ones; none where it may not be read, and is no run of ours."""
     try:
         with os.scandir(folder) as entries:
             return [Path(e.path) for e in entries if e.is_dir() and not e.name.startswith(".")]
-    except PermissionError:  # somebody else's
+    except OSError:
         return []
 
 

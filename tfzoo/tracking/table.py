@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 import time
 from collections.abc import Iterable, Mapping
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tfzoo.tracking.readings import Figures, lower_is_better
-from tfzoo.tracking.runs import Run
+from tfzoo.tracking.runs import Run, folders
 from tfzoo.tracking.settings import setting
 from tfzoo.tracking.state import Circumstances, Job, State
 from tfzoo.tracking.submitted import seconds, submission_file
@@ -161,11 +160,10 @@ def scan(root: Path) -> list[Run]:
         return [Run(root)]
     if root.parent.name == "sweeps":
         return [run for run in scan(root.parents[1]) if _of_sweep(run, root.name)]
-    folders = _folders(root)
-    below = [f for f in folders if not _is_run(f)]
-    runs = [Run(f) for f in folders if _is_run(f)]
-    runs += [Run(run) for folder in below for run in _folders(folder) if _is_run(run)]
-    return sorted(runs)
+    runs: list[Path] = []
+    for folder in folders(root):
+        runs += [folder] if _is_run(folder) else filter(_is_run, folders(folder))
+    return sorted(map(Run, runs))
 
 
 def ranked(rows: Iterable[Row], metric: str) -> list[Row]:
@@ -194,11 +192,3 @@ def _is_run(folder: Path) -> bool:
         return run.started() or submission_file(run).exists()
     except OSError:  # that may not be read is no run of ours
         return False
-
-
-def _folders(folder: Path) -> list[Path]:
-    try:
-        with os.scandir(folder) as entries:
-            return [Path(e.path) for e in entries if e.is_dir() and not e.name.startswith(".")]
-    except OSError:  # that may not be read is no run of ours
-        return []

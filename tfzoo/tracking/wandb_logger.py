@@ -17,9 +17,9 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 import tfzoo
 from tfzoo import signals
 from tfzoo.tracking.account import has_account
+from tfzoo.tracking.readings import Figures, lower_is_better
 from tfzoo.tracking.runs import Run
 from tfzoo.tracking.sync_log import STEP
-from tfzoo.tracking.table import Figures, lower_is_better
 
 MEASURED = ("val/", "test/")
 """How the metrics begin whose best value counts."""
