@@ -9,7 +9,8 @@ from PIL import Image
 
 from tfzoo.tracking import lettering
 from tfzoo.tracking.attention_pictures import AttentionPicture, Layer, LinesPicture
-from tfzoo.tracking.figures import rewind, save
+from tfzoo.tracking.drawn import rewind
+from tfzoo.tracking.figures import save
 from tfzoo.tracking.image_pictures import ImageGrid, PatchPicture
 from tfzoo.tracking.runs import Run
 

@@ -10,7 +10,7 @@ from lightning.pytorch.cli import SaveConfigCallback
 
 import tfzoo
 from tfzoo.cli.report import tell_changed, tell_resumed, tell_start
-from tfzoo.tracking import figures, provenance
+from tfzoo.tracking import drawn, provenance
 from tfzoo.tracking.learning_curves import Baselines, write_baselines
 from tfzoo.tracking.loggers import MetricsLogger
 from tfzoo.tracking.runs import Run, sweep, write_whole
@@ -46,7 +46,7 @@ class Begin(SaveConfigCallback):
             notes |= {"provenance": self.save_provenance(trainer, pl_module, notes)}
             if trainer.ckpt_path is not None:
                 tell_resumed(trainer.ckpt_path, trainer.global_step)
-                figures.rewind(Run(Path(trainer.default_root_dir)), trainer.global_step)
+                drawn.rewind(Run(Path(trainer.default_root_dir)), trainer.global_step)
         for logger in trainer.loggers:
             if isinstance(logger, MetricsLogger | TrackioLogger):
                 logger.rewind(trainer.global_step)

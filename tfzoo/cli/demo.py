@@ -20,7 +20,8 @@ from tfzoo.cli.apply import Parser
 from tfzoo.cli.comparison import COLUMNS, Comparison, markdown, notes, terminal
 from tfzoo.cli.complaints import nearest
 from tfzoo.cli.mistakes import is_mistake, one_line
-from tfzoo.cli.places import hardware, latest, program, short
+from tfzoo.cli.places import hardware, program, short
+from tfzoo.tracking.drawn import latest
 from tfzoo.tracking.learning_curves import Baselines
 from tfzoo.tracking.runs import Run
 
@@ -263,9 +264,9 @@ def _look(name: str, trained: Trained) -> list[str]:
     run = trained.run
     files = {
         "checkpoint": [trained.checkpoint],
-        "samples": latest(run.figures.glob("*.md")),
+        "samples": latest(run, ".md").values(),
     }
-    pictures = [file.name for file in latest(run.figures.glob("*.png"))]
+    pictures = [file.name for file in latest(run, ".png").values()]
     command = EXPERIMENTS[name].use.format(
         tfzoo=program(),
         checkpoint=shlex.quote(short(trained.checkpoint)),

@@ -11,7 +11,7 @@ from tfzoo.cli.compared import Compared, said
 from tfzoo.cli.style import style
 from tfzoo.cli.svg import chart
 from tfzoo.tracking.differences import Difference
-from tfzoo.tracking.runs import Run
+from tfzoo.tracking.drawn import latest
 from tfzoo.tracking.samples import read_table
 
 BEST = ' class="best"'
@@ -97,7 +97,7 @@ def _lines(compared: Compared) -> str:
 
 def _samples(compared: Compared) -> list[str]:
     """Side by side: what all runs show alike once, then what each of them made of it."""
-    found = [_latest(row.run, ".md").get("samples") for row in compared.rows]
+    found = [latest(row.run, ".md").get("samples") for row in compared.rows]
     tables = [read_table(file) if file else ([], []) for file in found]
     if not any(rows for _, rows in tables):
         return []
@@ -131,7 +131,7 @@ def _samples(compared: Compared) -> list[str]:
 
 def _pictures(compared: Compared) -> list[str]:
     """The newest of each kind, of all runs that have one."""
-    found = [_latest(row.run, ".png") for row in compared.rows]
+    found = [latest(row.run, ".png") for row in compared.rows]
     told = []
     for kind in sorted({kind for one in found for kind in one}):
         figures = []
@@ -146,17 +146,6 @@ def _pictures(compared: Compared) -> list[str]:
         if figures:
             told += [f"<h3>{escape(kind)}</h3>", f'<div class="side">{"".join(figures)}</div>']
     return ["<h2>Pictures</h2>", *told] if told else []
-
-
-def _latest(run: Run, ending: str) -> dict[str, Path]:
-    """Of each kind of a run's figures, named KIND-stepNUMBER or KIND, the newest."""
-    newest: dict[str, tuple[int, Path]] = {}
-    for file in run.figures.glob(f"[!.]*{ending}"):
-        kind, _, step = file.stem.rpartition("-step")
-        if not (kind and step.isdecimal()):
-            kind, step = file.stem, "0"
-        newest[kind] = max(newest.get(kind, (-1, file)), (int(step), file))
-    return {kind: file for kind, (_, file) in newest.items()}
 
 
 def _picture(file: Path | None) -> str | None:

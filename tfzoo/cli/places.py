@@ -6,13 +6,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable
 from pathlib import Path
-
-
-def latest(files: Iterable[Path]) -> list[Path]:
-    """Of each kind of figure, named KIND-stepNUMBER, the last."""
-    return list({file.stem.rpartition("-step")[0]: file for file in sorted(files)}.values())
 
 
 def program() -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tfzoo.cli.apply import Parser
+from tfzoo.tracking.drawn import kind_and_step
 from tfzoo.tracking.readings import Figures, lower_is_better
 from tfzoo.tracking.sync import check_server
 from tfzoo.tracking.sync_log import STEP
@@ -63,7 +63,7 @@ def logged_by(folder: Path, experiments: Sequence[str]) -> Logged:
     runs = [run for run in runs if not experiments or run.experiment in experiments]
     metrics = {name: None for run in runs for name in Figures.read(run.metrics_file).best}
     files = (file for run in runs for file in sorted(run.figures.glob("*-step*.png")))
-    pictures = {re.sub(r"-step\d+$", "", file.stem): None for file in files}
+    pictures = {kind_and_step(file)[0]: None for file in files}
     return Logged(list(metrics or TASKS), list(pictures or PICTURES))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfzoo.tracking.lettering import caption, columns, lettered
-from tfzoo.tracking.runs import Run, write_whole
+from tfzoo.tracking.runs import write_whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -142,14 +142,6 @@ class Page:
     def _write(self, text: str, y: float, **style: Any) -> None:
         x = 0.15 / self.width
         self.figure.text(x, 1 - y / self.height, caption(text), va="top", **style)
-
-
-def rewind(run: Run, step: int) -> None:
-    """Forget pictures and samples of steps after that: a resumed run comes there again."""
-    for file in [*run.figures.glob("*-step*.*"), *run.folder.glob("trackio/media/*-step*.*")]:
-        number = file.stem.rpartition("-step")[2]
-        if number.isdecimal() and int(number) > step:
-            file.unlink(missing_ok=True)
 
 
 def png(figure: Figure) -> bytes:

@@ -12,18 +12,18 @@ import hashlib
 import io
 import json
 import math
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tfzoo.tracking.provenance import provenance_file
+from tfzoo.tracking.drawn import kind_and_step
 from tfzoo.tracking.records import Record, folder_of, plain, read
 from tfzoo.tracking.runs import Run
 from tfzoo.tracking.samples import read_table
+from tfzoo.tracking.state import Circumstances
 
 PICTURES = (".png", ".jpg", ".jpeg")
 PLACES = ("config", "ckpt_path", "experiment", "run_id", "runs", "default_root_dir", "logger")
@@ -61,7 +61,9 @@ def gathered(run: Run) -> list[Record]:
     redrawn = _redrawn(run)
     media = _last_of_each([record for record in logged if not _is_row(record)], redrawn)
     # A training that went on without the logger has rewound metrics.csv alone.
-    rows = _rows(run, {_what(record): record["timestamp"] for record in numbers}) or numbers
+    lives = Circumstances(run).entries
+    times = {_what(record): record["timestamp"] for record in numbers}
+    rows = _rows(run, times, lives) or numbers
     seen = {what for record in media for what in _each(record)}
     redrawn &= {key for record in media for key in record["metrics"]}
     # Rows are numbered by the step that they end, from 0; pictures by how many were done.
@@ -76,7 +78,7 @@ def gathered(run: Run) -> list[Record]:
     if not found:
         return []  # trackio knows no run without a row
     found.sort(key=lambda record: record["step"])
-    config = _config(run, logged)
+    config = _config(run, logged, lives[-1:])
     began = min(record["timestamp"] for record in found)
     project = next((record["project"] for record in logged if record["project"]), "tfzoo")
     name = name_of(run)
@@ -150,10 +152,15 @@ def _last_of_each(records: list[Record], redrawn: set[str]) -> list[Record]:
 
 def _redrawn(run: Run) -> set[str]:
     """The pictures that lie in one file without a step, whatever it showed when they were logged."""
-    return {f.stem for f in run.figures.glob("*.*") if not re.search(r"-step\d+$", f.stem)}
+    names = map(kind_and_step, run.figures.glob("*.*"))
+    return {kind for kind, step in names if step is None}
 
 
-def _rows(run: Run, times: Mapping[tuple[int, frozenset[str]], str]) -> list[Record]:
+def _rows(
+    run: Run,
+    times: Mapping[tuple[int, frozenset[str]], str],
+    lives: Sequence[Mapping[str, Any]],
+) -> list[Record]:
     """The rows of metrics.csv, which knows no times: where nobody else does, they are spread from start to end."""
     try:
         content, ended = run.metrics_file.read_bytes(), run.metrics_file.stat().st_mtime
@@ -161,7 +168,7 @@ def _rows(run: Run, times: Mapping[tuple[int, frozenset[str]], str]) -> list[Rec
         return []
     text = content[: content.rfind(b"\n") + 1].decode("utf-8", errors="replace")
     lines = list(csv.DictReader(io.StringIO(text, newline="")))
-    began = min(_began(run), ended)
+    began = min(_began(run, lives), ended)
     rows = []
     for number, line in enumerate(lines, start=1):
         cells = {key: _number(cell) for key, cell in line.items() if key}
@@ -174,18 +181,9 @@ def _rows(run: Run, times: Mapping[tuple[int, frozenset[str]], str]) -> list[Rec
     return rows
 
 
-def _lives(run: Run) -> list[dict[str, Any]]:
-    """The entries of provenance.json: under which circumstances it began, and each time it went on."""
+def _began(run: Run, lives: Sequence[Mapping[str, Any]]) -> float:
     try:
-        entries = json.loads(provenance_file(run).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    return [e for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
-
-
-def _began(run: Run) -> float:
-    try:
-        return datetime.fromisoformat(_lives(run)[0]["started"]).timestamp()
+        return datetime.fromisoformat(lives[0]["started"]).timestamp()
     except (ValueError, LookupError, TypeError):
         files = [file for file in (run.config_file, run.metrics_file) if file.exists()]
         return min((file.stat().st_mtime for file in files), default=0.0)
@@ -194,10 +192,7 @@ def _began(run: Run) -> float:
 def _figures(run: Run, last: int) -> Iterator[Record]:
     """What lies in figures/ as NAME-stepNUMBER; a file without a number is of the last step."""
     for file in sorted(run.figures.glob("*")):
-        name, _, number = file.stem.rpartition("-step")
-        key, step = (
-            (name, int(number)) if name and re.fullmatch(r"\d+", number) else (file.stem, last)
-        )
+        key, step = kind_and_step(file)
         try:
             time = file.stat().st_mtime
             if file.suffix.lower() in PICTURES:
@@ -208,6 +203,7 @@ def _figures(run: Run, last: int) -> Iterator[Record]:
                 continue
         except OSError:
             continue
+        step = last if step is None else step
         yield {"metrics": {key: value}, "step": step, "timestamp": _time(time)}
 
 
@@ -216,7 +212,7 @@ def _table(file: Path) -> list[dict[str, str]]:
     return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
-def _config(run: Run, logged: list[Record]) -> dict[str, Any]:
+def _config(run: Run, logged: list[Record], latest: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """config.yaml, with what only the logger was told, and the circumstances that may matter; nothing that is unset."""
     told: dict[str, Any] = next((r["config"] for r in reversed(logged) if r["config"]), {})
     try:
@@ -229,7 +225,7 @@ def _config(run: Run, logged: list[Record]) -> dict[str, Any]:
     shown = {k: v for k, v in merged.items() if k not in PLACES and not str(k).startswith("_")}
     if isinstance(trainer := shown.get("trainer"), dict):
         shown["trainer"] = {key: v for key, v in trainer.items() if key not in PLACES}
-    for life in _lives(run)[-1:]:
+    for life in latest:
         shown["provenance"] = {key: v for key, v in life.items() if key not in PASSING}
     return plain(_without_none(shown))
 
