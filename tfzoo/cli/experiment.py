@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -54,6 +55,7 @@ from tfzoo.tracking.runs import (
     run_of,
     write_whole,
 )
+from tfzoo.tracking.settings import without_places
 from tfzoo.tracking.trackio_logger import TrackioLogger, is_installed
 from tfzoo.training.callbacks import Lines, Progress, Show
 from tfzoo.training.checkpoint import newest_sound, whole
@@ -82,7 +84,6 @@ NO_AVERAGES = (
     "weights that are sharded cannot be averaged: leave the EMA callback out with --trainer.callbacks null, or train "
     "with configs/trainer/ddp.yaml"
 )
-_PLACES = {"config", "ckpt_path", "runs", "run_id", "default_root_dir", "logger"}
 
 
 class ExperimentCLI(LightningCLI):
@@ -293,7 +294,7 @@ class ExperimentCLI(LightningCLI):
     def _wandb(self, arguments: dict[str, Any], run: Run) -> WandbLogger:
         logger = WandbLogger(**{**arguments, "save_dir": run.folder})
         logger.modes = dict([self.model.best])
-        logger.set_config(self._plain_config(run))
+        logger.set_config(self._compared)
         return logger
 
     def _trackio(self, arguments: dict[str, Any], run: Run) -> list[TrackioLogger]:
@@ -301,16 +302,16 @@ class ExperimentCLI(LightningCLI):
         if not is_installed():
             return []
         logger = TrackioLogger(**{**arguments, "save_dir": run.folder})
-        logger.set_config(self._plain_config(run))
+        logger.set_config(self._compared)
         return [logger]
 
-    def _plain_config(self, run: Run) -> dict[str, Any]:
+    @cached_property
+    def _compared(self) -> dict[str, Any]:
         """What runs are compared by: neither files and folders, nor who is told."""
+        assert self.run is not None
         self._dump_config()
-        config = {k: v for k, v in self.config_dump.items() if k not in _PLACES}
-        config["experiment"] = run.experiment
+        config = without_places(self.config_dump) | {"experiment": self.run.experiment}
         config["model"]["init_args"].pop("facts", None)
-        config["trainer"] = {k: v for k, v in config["trainer"].items() if k not in _PLACES}
         return yaml.safe_load(yaml.safe_dump(config))
 
     def _callbacks(self, callbacks: list[Any], run: Run) -> list[Any]:

@@ -23,11 +23,10 @@ from tfzoo.tracking.drawn import kind_and_step
 from tfzoo.tracking.records import Record, folder_of, plain, read
 from tfzoo.tracking.runs import Run
 from tfzoo.tracking.samples import read_table
+from tfzoo.tracking.settings import without_blanks, without_places
 from tfzoo.tracking.state import Circumstances
 
 PICTURES = (".png", ".jpg", ".jpeg")
-PLACES = ("config", "ckpt_path", "experiment", "run_id", "runs", "default_root_dir", "logger")
-"""Settings of where a run lies and who is told, by which no two are compared."""
 PASSING = ("started", "ended", "pace", "command", "directory", "job", "resumed", "best")
 """Circumstances that differ between any two lives of a run."""
 
@@ -222,18 +221,11 @@ def _config(run: Run, logged: list[Record], latest: Sequence[Mapping[str, Any]])
         config = None
     merged = told | (config if isinstance(config, dict) else {})
     # Keys that begin with _ are trackio's own.
-    shown = {k: v for k, v in merged.items() if k not in PLACES and not str(k).startswith("_")}
-    if isinstance(trainer := shown.get("trainer"), dict):
-        shown["trainer"] = {key: v for key, v in trainer.items() if key not in PLACES}
+    kept = without_places(merged).items()
+    shown = {key: value for key, value in kept if not str(key).startswith("_")}
     for life in latest:
         shown["provenance"] = {key: v for key, v in life.items() if key not in PASSING}
-    return plain(_without_none(shown))
-
-
-def _without_none(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(k): _without_none(v) for k, v in value.items() if v is not None}
-    return value
+    return plain(without_blanks(shown))
 
 
 def _placed(value: Any, folder: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -12,6 +12,28 @@ from tfzoo.tracking.runs import Run
 
 ABSENT = object()
 """What a config does not hold."""
+
+
+_PLACES = {"config", "ckpt_path", "experiment", "runs", "run_id", "default_root_dir", "logger"}
+
+
+def without_places(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A nested config less where its run lies and who is told, by which no two are compared."""
+    kept = {key: value for key, value in config.items() if key not in _PLACES}
+    if isinstance(trainer := kept.get("trainer"), Mapping):
+        kept["trainer"] = {key: value for key, value in trainer.items() if key not in _PLACES}
+    return kept
+
+
+def without_blanks(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the keys, at any depth, that are None: nobody compares runs by what was not set."""
+    return {key: _without_blanks(value) for key, value in config.items() if value is not None}
+
+
+def _without_blanks(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return without_blanks(value)
+    return [_without_blanks(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def settings(run: Run) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ from tfzoo import signals
 from tfzoo.tracking.account import has_account
 from tfzoo.tracking.readings import Figures, lower_is_better
 from tfzoo.tracking.runs import Run
+from tfzoo.tracking.settings import without_blanks
 from tfzoo.tracking.sync_log import STEP
 
 MEASURED = ("val/", "test/")
@@ -216,14 +217,3 @@ def _repository() -> str | None:
     here = Path.cwd()
     code = Path(tfzoo.__file__).parents[1]
     return next((str(p) for p in (here, *here.parents, code) if (p / ".git").exists()), None)
-
-
-def without_blanks(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the keys, at any depth, that are None: nobody compares runs by what was not set."""
-    return {key: _without_blanks(value) for key, value in config.items() if value is not None}
-
-
-def _without_blanks(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return without_blanks(value)
-    return [_without_blanks(one) for one in value] if isinstance(value, list | tuple) else value
