@@ -25,9 +25,6 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 """Of each task, what the model and what the data are told beside the usual."""
 
 
-NO_PICTURES = {"class_path": "Show", "init_args": {"share": 0.0}}
-"""Drawing takes more time than such a training."""
-
 HEAVY = ("test_devices.py", "test_resume.py", "test_jobs.py", "test_thrown.py")
 """The files that take longest: begun first, no process is left alone with one of them in the end."""
 
@@ -39,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def experiment(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The file of a small experiment of a task, with its set beside it: `experiment("Translation")`."""
-    from small_sets import SMALL_SETS
+    from small_sets import NO_PICTURES, SMALL_SETS
 
     home = tmp_path_factory.mktemp("experiments")
 

@@ -13,6 +13,8 @@ from datasets import ClassLabel, Dataset, Features, Image
 from PIL import Image as Pictures
 
 SPLITS = ("train", "validation", "test")
+NO_PICTURES = {"class_path": "Show", "init_args": {"share": 0.0}}
+"""Drawing takes more time than a training on them."""
 
 
 def words(count: int, seed: int) -> list[str]:

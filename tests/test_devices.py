@@ -17,6 +17,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from small_sets import NO_PICTURES
 
 STEPS, SAVED = 50, 25
 TASKS = {
@@ -34,7 +35,6 @@ STRATEGIES = {
 COMPILE = {"class_path": "CompileBlocks", "init_args": {"backend": "aot_eager"}}
 CHECKPOINT = {"class_path": "CheckpointBlocks"}
 SAVE = {"class_path": "Last", "init_args": {"every_n_steps": SAVED, "keep": 99}}
-NO_PICTURES = {"class_path": "Show", "init_args": {"share": 0.0}}
 VARIANTS = {
     "plain": (2, []),
     "accumulated": (4, []),

@@ -23,6 +23,7 @@ import torch
 import yaml
 from disasters import FILLER, fill
 from PIL import Image
+from small_sets import NO_PICTURES
 
 from tfzoo.cli import main
 from tfzoo.tracking.runs import numbered
@@ -31,7 +32,6 @@ from tfzoo.training.checkpoint import read_checkpoint
 TEXT = "TextClassification"
 STEPS = 6
 LAST = {"class_path": "Last", "init_args": {"every_n_steps": 1, "keep": 99}}
-NO_PICTURES = {"class_path": "Show", "init_args": {"share": 0.0}}
 
 
 def fit(config: Path, runs: Path, *more: str, callbacks: list[dict] | None = None) -> list[str]:
