@@ -5,12 +5,13 @@ The import of tfzoo comes first: lightning needs the operators that it declares 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 import tfzoo  # noqa: F401
@@ -31,6 +32,13 @@ HEAVY = ("test_devices.py", "test_resume.py", "test_jobs.py", "test_thrown.py")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: HEAVY.index(item.path.name) if item.path.name in HEAVY else 99)
+
+
+@pytest.fixture(autouse=True)
+def one_trainers_choice() -> Iterator[None]:
+    """A Trainer told to be deterministic makes the whole process so, and a later one that is told nothing leaves it."""
+    yield
+    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(scope="session")
