@@ -82,7 +82,7 @@ def test_going_on_from_earlier_forgets_what_came_after(experiment, tmp_path):
 def test_without_trackio_training_goes_on_without_a_word(experiment, tmp_path, monkeypatch, capfd):
     run = fit(experiment("TextClassification"), tmp_path / "with")
     said = capfd.readouterr().err
-    monkeypatch.setattr("tfzoo.cli.experiment.is_installed", lambda: False)
+    monkeypatch.setattr("tfzoo.cli.outfit.is_installed", lambda: False)
     without = fit(experiment("TextClassification"), tmp_path / "without")
     assert records(run)
     assert not (without / "trackio").exists()

@@ -7,8 +7,7 @@ checkpoints by default, and mistakes told in one line.
 from __future__ import annotations
 
 import json
-import sys
-from functools import cached_property
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -18,13 +17,7 @@ from typing import Any
 import torch.distributed as dist
 import yaml
 from lightning import Trainer
-from lightning.pytorch.callbacks import (
-    Checkpoint,
-    LearningRateMonitor,
-    ModelCheckpoint,
-    ProgressBar,
-    WeightAveraging,
-)
+from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -36,6 +29,7 @@ import tfzoo.training
 from tfzoo import signals
 from tfzoo.cli.arguments import names_a_task, prepared, value_of
 from tfzoo.cli.begin import Begin
+from tfzoo.cli.outfit import LOGGERS, callbacks_of, listed, loggers_of, watched
 from tfzoo.cli.parser import WholeKeys
 from tfzoo.cli.quiet import quieten
 from tfzoo.cli.report import tell_done, tell_end
@@ -45,7 +39,6 @@ from tfzoo.tracking import provenance
 from tfzoo.tracking.job import is_batch, is_first
 from tfzoo.tracking.learning_curves import Baselines
 from tfzoo.tracking.lock import Lock, check_free
-from tfzoo.tracking.loggers import MetricsLogger, WandbLogger
 from tfzoo.tracking.runs import (
     Run,
     check_writable,
@@ -56,23 +49,14 @@ from tfzoo.tracking.runs import (
     write_whole,
 )
 from tfzoo.tracking.settings import without_places
-from tfzoo.tracking.trackio_logger import TrackioLogger, is_installed
-from tfzoo.training.callbacks import Lines, Progress, Show
+from tfzoo.training.callbacks import Show
 from tfzoo.training.checkpoint import newest_sound, whole
 from tfzoo.training.cluster import as_job, check_tasks
-from tfzoo.training.guard import Guard
 from tfzoo.training.intervals import check_counts, set_intervals
-from tfzoo.training.last import Last
 from tfzoo.training.others import EndOthers
-from tfzoo.training.pace import Pace
-from tfzoo.training.stopping import Stop
 
 TRAINER_DEFAULTS: dict[str, Any] = {
-    "logger": [
-        {"class_path": "tfzoo.tracking.loggers.MetricsLogger"},
-        {"class_path": "tfzoo.tracking.loggers.WandbLogger"},
-        {"class_path": "tfzoo.tracking.trackio_logger.TrackioLogger"},
-    ],
+    "logger": LOGGERS,
     "gradient_clip_val": 1.0,
     "log_every_n_steps": 10,
     "num_sanity_val_steps": 0,
@@ -177,7 +161,7 @@ class ExperimentCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Opens the run's folder only now, when data and model have been built without complaint."""
         settings = self._get(self.config_init, "trainer")
-        settings["plugins"] = whole(_listed(settings.get("plugins")))
+        settings["plugins"] = whole(listed(settings.get("plugins")))
         check_counts(settings)
         as_job(settings)
         if self.subcommand != "fit":
@@ -187,17 +171,25 @@ class ExperimentCLI(LightningCLI):
                 )
             settings["logger"] = False
             # Measuring saves and shows nothing, whatever the config of its run did.
-            callbacks = _listed(settings.get("callbacks"))
+            callbacks = listed(settings.get("callbacks"))
             kept = [c for c in callbacks if not isinstance(c, Checkpoint | Show)]
-            settings["callbacks"] = self._watched([EndOthers(), *kept], settings)
+            settings["callbacks"] = watched([EndOthers(), *kept], settings)
             trainer = super().instantiate_trainer(enable_checkpointing=False, **kwargs)
             check_tasks(trainer)
             return trainer
         self.run = self._open_run()
         settings["default_root_dir"] = str(self.run.folder)
-        settings["logger"] = self._in_folder(settings["logger"], self.run)
-        callbacks = self._callbacks(_listed(settings.get("callbacks")), self.run)
-        settings["callbacks"] = self._watched(callbacks, settings)
+        settings["logger"] = loggers_of(
+            self.run,
+            settings["logger"],
+            settings=self._get(self.config, "trainer")["logger"],
+            best=self.model.best,
+            config=cache(self._compared),
+        )
+        callbacks = listed(settings.get("callbacks"))
+        settings["callbacks"] = watched(
+            callbacks_of(self.run, callbacks, self.model.best, bool(settings["logger"])), settings
+        )
         trainer = super().instantiate_trainer(**kwargs)
         check_tasks(trainer)
         set_intervals(trainer, self._get(self.config, "batches_per_step"))
@@ -271,41 +263,6 @@ class ExperimentCLI(LightningCLI):
                 return Path(str(file)).stem
         return self._get(self.config, "model")["class_path"].rpartition(".")[2].lower()
 
-    def _in_folder(self, loggers: Any, run: Run) -> Any:
-        """Our loggers again, this time in the run's folder, which was not known when the config was read."""
-        if loggers is True:
-            return [MetricsLogger(run.folder), self._wandb({}, run), *self._trackio({}, run)]
-        if not loggers:
-            return False
-        placed: list[Any] = []
-        settings = _listed(self._get(self.config, "trainer")["logger"])
-        for logger, said in zip(_listed(loggers), settings, strict=True):
-            arguments = {**said.get("init_args", {}), **said.get("dict_kwargs", {})}
-            if isinstance(logger, MetricsLogger):
-                placed.append(MetricsLogger(run.folder))
-            elif isinstance(logger, WandbLogger):
-                placed.append(self._wandb(arguments, run))
-            elif isinstance(logger, TrackioLogger):
-                placed += self._trackio(arguments, run)
-            else:
-                placed.append(logger)
-        return placed
-
-    def _wandb(self, arguments: dict[str, Any], run: Run) -> WandbLogger:
-        logger = WandbLogger(**{**arguments, "save_dir": run.folder})
-        logger.modes = dict([self.model.best])
-        logger.set_config(self._compared)
-        return logger
-
-    def _trackio(self, arguments: dict[str, Any], run: Run) -> list[TrackioLogger]:
-        """None where nobody has installed the dashboard, whatever the config says: it may come from elsewhere."""
-        if not is_installed():
-            return []
-        logger = TrackioLogger(**{**arguments, "save_dir": run.folder})
-        logger.set_config(self._compared)
-        return [logger]
-
-    @cached_property
     def _compared(self) -> dict[str, Any]:
         """What runs are compared by: neither files and folders, nor who is told."""
         assert self.run is not None
@@ -313,40 +270,6 @@ class ExperimentCLI(LightningCLI):
         config = without_places(self.config_dump) | {"experiment": self.run.experiment}
         config["model"]["init_args"].pop("facts", None)
         return yaml.safe_load(yaml.safe_dump(config))
-
-    def _callbacks(self, callbacks: list[Any], run: Run) -> list[Any]:
-        if not any(isinstance(c, ModelCheckpoint) for c in callbacks):
-            metric, mode = self.model.best
-            best = ModelCheckpoint(
-                run.checkpoints,
-                filename="best",
-                monitor=metric,
-                mode=mode,
-                enable_version_counter=False,
-            )
-            callbacks = [*callbacks, best]
-        # Last of all, so that its checkpoints know what the others have just found best.
-        last = [c for c in callbacks if isinstance(c, Last)] or [Last()]
-        callbacks = [*(c for c in callbacks if not isinstance(c, Last)), *last]
-        # First, so that they see the averaged weights before EMA puts the current ones back.
-        for kind in (Guard, Stop, Show, Pace, LearningRateMonitor, EndOthers):
-            if not any(isinstance(c, kind) for c in callbacks):
-                callbacks = [kind(), *callbacks]
-        if not self._get(self.config_init, "trainer")["logger"]:
-            callbacks = [c for c in callbacks if not isinstance(c, LearningRateMonitor)]
-        return callbacks
-
-    @staticmethod
-    def _watched(callbacks: list[Any], settings: dict[str, Any]) -> list[Any]:
-        """With a progress bar where somebody watches, if none is given or ruled out; lines for a log else."""
-        if settings["enable_progress_bar"] is False or any(
-            isinstance(c, ProgressBar) for c in callbacks
-        ):
-            return callbacks
-        if sys.stderr.isatty():
-            return [*callbacks, Progress()]
-        settings["enable_progress_bar"] = False
-        return [*callbacks, Lines()]
 
     def after_fit(self) -> None:
         assert self.run is not None
@@ -386,12 +309,6 @@ class ExperimentCLI(LightningCLI):
 
     def _measured_run(self) -> Run | None:
         return run_holding(self._get(self.config, "ckpt_path"))
-
-
-def _listed(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def fit(arguments: list[str]) -> None:
