@@ -8,7 +8,6 @@ from drawn import draws_without_complaint, words
 from tfzoo.tracking.learning_curves import (
     learning_curves,
     read_baselines,
-    read_curves,
     smooth,
     write_baselines,
 )
@@ -29,21 +28,6 @@ ROWS = """step,learning_rate,train/loss,val/loss,val/accuracy
 def run(tmp_path):
     (tmp_path / "metrics.csv").write_text(ROWS)
     return Run(tmp_path)
-
-
-def test_curves_of_a_file_that_is_being_written(run):
-    found = read_curves(run, {"train/loss", "val/accuracy", "val/nothing"})
-    assert found == {
-        "train/loss": ([10, 20], [2.5, 1.5]),  # the last line was not whole
-        "val/accuracy": ([20, 40, 60], [0.5, 0.75, 0.7]),
-    }
-
-
-def test_damaged_cells_cost_no_training_its_end(run):
-    damaged = ROWS.replace("9,,2.5,,", ",,2.5,,").replace("19,,1.5", "19,,1.\0")
-    run.metrics_file.write_text(damaged.replace("59,,nan", "inf,,nan"))
-    found = read_curves(run, {"train/loss", "val/accuracy"})
-    assert found == {"val/accuracy": ([20, 40, 60], [0.5, 0.75, 0.7])}
 
 
 def test_losses_share_a_panel_and_the_best_is_marked(run):

@@ -13,7 +13,7 @@ from typing import Any
 from tfzoo.cli.columns import KNOWN
 from tfzoo.cli.complaints import nearest
 from tfzoo.tracking.differences import Difference, circumstances, differences
-from tfzoo.tracking.readings import Curve, curves, lower_is_better
+from tfzoo.tracking.readings import Curve, lower_is_better, read_curves
 from tfzoo.tracking.settings import ABSENT, settings
 from tfzoo.tracking.table import Row
 
@@ -46,7 +46,7 @@ class Compared:
     def __init__(self, rows: Sequence[Row], metrics: Sequence[str] = ()) -> None:
         self.rows = list(rows)
         self.letters = [_letter(place) for place in range(len(rows))]
-        self.curves = [curves(row.run.metrics_file) for row in rows]
+        self.curves = [read_curves(row.run.metrics_file) for row in rows]
         every = {name for one in self.curves for name in one}
         for name in metrics:
             if name not in every:

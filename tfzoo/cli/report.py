@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from tfzoo.cli.places import program, short
-from tfzoo.tracking.learning_curves import read_curves
+from tfzoo.tracking.readings import read_curves
 from tfzoo.tracking.runs import Run, newest_checkpoint
 
 
@@ -65,6 +65,6 @@ def tell_end(run: Run, trainer: Trainer) -> None:
 def _best(run: Run, callback: ModelCheckpoint, steps: int) -> str:
     """The metric, its best value, and when that was, as far as metrics.csv tells."""
     metric, score = str(callback.monitor), float(callback.best_model_score)  # type: ignore[arg-type]
-    curve = zip(*read_curves(run, {metric}).get(metric, ([], [])), strict=True)
+    curve = read_curves(run.metrics_file, {metric}).get(metric, [])
     at = [step for step, value in curve if math.isclose(value, score)]
     return f"{metric} {score:.4f}" + (f" after {at[0]} of {steps} steps" if at else "")

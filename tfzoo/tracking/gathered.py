@@ -7,11 +7,8 @@ with the logger for a part of their life only are shown like any other.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +17,7 @@ from typing import Any
 import yaml
 
 from tfzoo.tracking.drawn import kind_and_step
+from tfzoo.tracking.readings import read_rows
 from tfzoo.tracking.records import Record, folder_of, plain, read
 from tfzoo.tracking.runs import Run
 from tfzoo.tracking.samples import read_table
@@ -161,23 +159,15 @@ def _rows(
     lives: Sequence[Mapping[str, Any]],
 ) -> list[Record]:
     """The rows of metrics.csv, which knows no times: where nobody else does, they are spread from start to end."""
-    try:
-        content, ended = run.metrics_file.read_bytes(), run.metrics_file.stat().st_mtime
-    except OSError:
-        return []
-    text = content[: content.rfind(b"\n") + 1].decode("utf-8", errors="replace")
-    lines = list(csv.DictReader(io.StringIO(text, newline="")))
+    lines = list(read_rows(run.metrics_file))
+    ended = run.metrics_file.stat().st_mtime if lines else 0.0
     began = min(_began(run, lives), ended)
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        cells = {key: _number(cell) for key, cell in line.items() if key}
-        step = cells.pop("step", None)
-        if step is not None and 0 <= step < math.inf:
-            metrics = {key: plain(value) for key, value in cells.items() if value is not None}
-            row = {"metrics": metrics, "step": int(step)}
-            spread = began + (ended - began) * number / len(lines)
-            rows.append(row | {"timestamp": times.get(_what(row)) or _time(spread)})
-    return rows
+    found = []
+    for number, (step, figures) in enumerate(lines, start=1):
+        row: Record = {"metrics": plain(figures), "step": step}
+        spread = began + (ended - began) * number / len(lines)
+        found.append(row | {"timestamp": times.get(_what(row)) or _time(spread)})
+    return found
 
 
 def _began(run: Run, lives: Sequence[Mapping[str, Any]]) -> float:
@@ -235,13 +225,6 @@ def _placed(value: Any, folder: str) -> Any:
             return value | {"file_path": f"{folder}/{value.get('file_path', '')}"}
         return {key: _placed(item, folder) for key, item in value.items()}
     return [_placed(item, folder) for item in value] if isinstance(value, list) else value
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return float(text) if text else None
-    except ValueError:
-        return None
 
 
 def _time(seconds: float) -> str:

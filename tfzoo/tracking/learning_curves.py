@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Mapping
@@ -11,13 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from tfzoo.tracking.figures import Page, Picture
+from tfzoo.tracking.readings import Curve, read_curves
 from tfzoo.tracking.runs import Run, write_whole
 
 Baselines = Mapping[str, Mapping[str, float]]
 """By metric, such as val/accuracy: what simpler methods reach, by their names."""
-
-Curve = tuple[list[int], list[float]]
-"""Steps done, and the values then."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +69,7 @@ class CurvesPicture(Picture):
         return ([loss] if loss else []) + [[metric] for metric in others]
 
     def _draw(self, axes: Any, metric: str) -> None:
-        steps, values = self.curves[metric]
+        steps, values = map(list, zip(*self.curves[metric], strict=True))
         training = metric.startswith("train/")
         color = "#8c8c8c" if training else "#1f5fa8"
         shown = {"color": color, "label": metric, "linewidth": 1.2}
@@ -88,13 +84,9 @@ class CurvesPicture(Picture):
             axes.plot(*found, marker="*", label=f"best {found[1]:.4g}, step {found[0]}", **style)
 
     def _best(self) -> tuple[int, float] | None:
-        steps, values = self.curves.get(self.best[0], ([], []))
-        finite = [(v, s) for s, v in zip(steps, values, strict=True) if math.isfinite(v)]
-        if not finite:
-            return None
+        finite = [point for point in self.curves.get(self.best[0], ()) if math.isfinite(point[1])]
         choose = min if self.best[1] == "min" else max
-        value, step = choose(finite, key=lambda pair: pair[0])
-        return step, value
+        return choose(finite, key=lambda point: point[1], default=None)
 
     def _told(self) -> str:
         found = self._best()
@@ -104,41 +96,11 @@ class CurvesPicture(Picture):
 def learning_curves(run: Run, best: tuple[str, str]) -> CurvesPicture | None:
     """The picture of what a run has logged so far; None where there is no curve yet."""
     baselines = read_baselines(run)
-    curves = read_curves(run, {"train/loss", "val/loss", best[0], *baselines})
+    shown = {"train/loss", "val/loss", best[0], *baselines}
+    curves = read_curves(run.metrics_file, shown, gaps=True)
     if not curves:
         return None
     return CurvesPicture("learning-curves", curves, best, baselines)
-
-
-def read_curves(run: Run, metrics: set[str]) -> dict[str, Curve]:
-    """Those of the metrics that metrics.csv has; a last line that a kill cut short does not count.
-
-    A row's step is the one that it ends, counted from 0: after it, one more is done.
-    """
-    try:
-        content = run.metrics_file.read_bytes()
-    except OSError:
-        return {}
-    text = content[: content.rfind(b"\n") + 1].decode("utf-8", "replace")
-    rows = csv.reader(io.StringIO(text, newline=""))
-    names = next(rows, [])
-    places = [(place, name) for place, name in enumerate(names) if name in metrics]
-    if "step" not in names or not places:
-        return {}
-    at = names.index("step")
-    curves: dict[str, Curve] = {}
-    for row in rows:
-        for place, name in places:
-            if max(place, at) >= len(row) or not row[place]:
-                continue
-            try:
-                step, value = int(float(row[at])) + 1, float(row[place])
-            except (ValueError, OverflowError):
-                continue  # damaged: the others are worth a look all the same
-            steps, values = curves.setdefault(name, ([], []))
-            steps.append(step)
-            values.append(value)
-    return curves
 
 
 def smooth(values: list[float], weight: float = 0.9) -> list[float]:

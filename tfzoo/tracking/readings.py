@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -40,16 +40,34 @@ class Figures:
         return cls(None if step is None else _done(step), last, _best(columns, rows, modes or {}))
 
 
-def curves(path: Path) -> dict[str, Curve]:
-    """All metrics of a file, without what is no finite number; empty where there is no file."""
-    columns, rows = _read(path)
+def read_rows(path: Path) -> Iterator[tuple[int, dict[str, float]]]:
+    """Of each row the number that it has, that of the step which it ends, from 0, and what it says.
+
+    Cells that are no numbers are left out, as are rows that have no number.
+    """
+    columns, lines = _read(path)
+    at = columns.index("step") if columns else 0
+    for line in lines:
+        cells = line.split(b",")
+        step = _number(cells[at]) if at < len(cells) else math.nan
+        if 0 <= step < math.inf:
+            named = zip(columns, cells, strict=False)
+            values = {name: _cell(cell) for name, cell in named if cell and name != "step"}
+            yield int(step), {name: value for name, value in values.items() if value is not None}
+
+
+def read_curves(
+    path: Path, metrics: Collection[str] | None = None, gaps: bool = False
+) -> dict[str, Curve]:
+    """Those metrics of a file, or all; empty where there is no file.
+
+    gaps: keep what is no finite number, at which a line that is drawn breaks off.
+    """
     found: dict[str, Curve] = {}
-    step = columns.index("step") if columns else 0
-    for row in rows:
-        cells = row.split(b",")
-        for column, cell in zip(columns, cells, strict=False):
-            if cell and column != "step" and math.isfinite(value := _number(cell)):
-                found.setdefault(column, []).append((_done(_number(cells[step])), value))
+    for step, values in read_rows(path):
+        for metric, value in values.items():
+            if (metrics is None or metric in metrics) and (gaps or math.isfinite(value)):
+                found.setdefault(metric, []).append((step + 1, value))
     return found
 
 
@@ -117,10 +135,15 @@ def _best(
 
 
 def _number(cell: bytes) -> float:
+    value = _cell(cell)
+    return math.nan if value is None else value
+
+
+def _cell(cell: bytes) -> float | None:
     try:
         return float(cell)
     except ValueError:
-        return math.nan
+        return None
 
 
 def lower_is_better(metric: str, modes: Mapping[str, str] | None = None) -> bool:
