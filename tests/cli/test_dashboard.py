@@ -170,6 +170,15 @@ def opened(runs) -> Iterator[Dashboard]:
 
 
 @pytest.mark.slow
+def test_it_shows_one_experiment_where_that_is_asked_for(runs):
+    write(runs, "letters/one", "5 4")
+    with Dashboard(runs / "digits", "--port=0") as dashboard:
+        assert dashboard.names() == {"digits/one", "digits/two"}
+    with Dashboard(runs / "letters" / "one", "--port=0") as dashboard:
+        assert dashboard.names() == {"letters/one"}
+
+
+@pytest.mark.slow
 def test_it_shows_every_run_and_follows_them(opened, runs):
     assert opened.names() == {"digits/one", "digits/two"}
     assert opened.losses("digits/two") == {0: 4, 1: 2, 2: 0.5}

@@ -13,8 +13,6 @@ import pytest
 
 from tfzoo.tracking.runs import (
     RUN_ID,
-    Run,
-    find_runs,
     new_run,
     newest_checkpoint,
     numbered,
@@ -110,25 +108,6 @@ def test_a_folder_without_the_right_to_write(tmp_path):
     with pytest.raises(OSError, match="choose a folder that you can write to"):
         new_run(tmp_path, "digits")
     tmp_path.chmod(0o700)
-
-
-def test_find_runs_lists_what_has_written(tmp_path):
-    a, b = new_run(tmp_path, "b"), new_run(tmp_path, "a")
-    new_run(tmp_path, "a", "nothing-written")
-    a.metrics_file.write_text("step\n")
-    b.checkpoints.mkdir()
-    (tmp_path / "notes.txt").write_text("")
-    assert find_runs(tmp_path) == [b, a]
-    with pytest.raises(FileNotFoundError, match="no such folder"):
-        find_runs(tmp_path / "missing")
-
-
-def test_find_runs_is_quick(tmp_path):
-    for i in range(1000):
-        Run(tmp_path / f"e{i % 10}" / str(i)).checkpoints.mkdir(parents=True)
-    start = time.perf_counter()
-    assert len(find_runs(tmp_path)) == 1000
-    assert time.perf_counter() - start < 3
 
 
 def test_run_of_a_checkpoint_or_figure(tmp_path):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tfzoo.cli.apply import Parser
 from tfzoo.tracking import dashboard as page
-from tfzoo.tracking.runs import find_runs
+from tfzoo.tracking.table import scan
 
 PORT = 7860
 TRIED = 50
@@ -31,7 +31,7 @@ def dashboard(arguments: list[str]) -> None:
     options = _parser().parse_args(arguments)
     if find_spec("trackio") is None:
         raise ValueError("the dashboard needs its extra: pip install tfzoo[dashboard]")
-    find_runs(options.runs)  # whether there is such a folder
+    scan(options.runs)  # whether there is such a folder
     with (
         _listening(options.host, options.port) as listening,
         tempfile.TemporaryDirectory(prefix="tfzoo-dashboard-", ignore_cleanup_errors=True) as place,
@@ -50,7 +50,11 @@ def _parser() -> Parser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "runs", nargs="?", type=Path, default=Path("runs"), help="where all runs are kept"
+        "runs",
+        nargs="?",
+        type=Path,
+        default=Path("runs"),
+        help="folder of runs, of an experiment, a sweep or one run (default: runs)",
     )
     parser.add_argument(
         "--port", type=int, help=f"default: {PORT}, or the next one that is free; 0 for any"

@@ -19,7 +19,8 @@ from typing import Any
 
 from tfzoo.tracking.gathered import gathered, media_folders, name_of, stamp
 from tfzoo.tracking.records import Record
-from tfzoo.tracking.runs import Run, find_runs
+from tfzoo.tracking.runs import Run
+from tfzoo.tracking.table import scan
 
 SECONDS = 5.0
 """How often the runs are looked through for something new."""
@@ -47,7 +48,7 @@ class Store:
     """trackio's database of the runs under a folder.
 
     Args:
-        root: where all runs are kept.
+        root: a folder of runs, as `scan` takes it.
         place: trackio's folder, as `prepare` was told.
     """
 
@@ -60,7 +61,7 @@ class Store:
 
     def sync(self, stop: threading.Event | None = None) -> None:
         """Bring the database to what the folders hold now; newest runs first."""
-        runs = {name_of(run): run for run in find_runs(self.root)}
+        runs = {name_of(run): run for run in scan(self.root)}
         for name in self.shown.keys() - runs.keys():
             self._replace(name, [])
             self._forget(name)

@@ -121,19 +121,6 @@ def check_writable(run: Run) -> None:
             probe.unlink(missing_ok=True)
 
 
-def find_runs(root: Path) -> list[Run]:
-    """All runs under `root` that have written anything, by experiment and id."""
-    root = Path(root).absolute()
-    if not root.is_dir():
-        raise FileNotFoundError(f"no runs in {root}: there is no such folder")
-    return sorted(
-        run
-        for experiment in folders(root)
-        for run in map(Run, folders(experiment))
-        if run.started()
-    )
-
-
 def run_of(path: Path) -> Run:
     """The run that a checkpoint, a folder or any other file inside a run folder belongs to."""
     path = Path(path).absolute()
