@@ -145,6 +145,20 @@ def test_rows_keep_their_number_however_many_went_before(write, cache, said):
     ]
 
 
+def test_rows_of_a_set_that_was_divided_have_the_number_they_have_in_its_file(write, cache, said):
+    none = [{"text": "", "label": f"only {number}"} for number in range(12)]
+    folder = write(train=[row for pair in zip(TEXTS, none, strict=False) for row in pair])
+    data = texts(folder, cache_dir=cache, skip_broken=True, validation_fraction=0.4)
+    found = data.facts and data.sieve.left_out
+    numbers = {s: [int(told.split()[1]) for told in found[s]] for s in ("train", "validation")}
+    assert all(numbers.values())
+    assert sorted(numbers["train"] + numbers["validation"]) == list(range(1, 24, 2))
+    assert "such as row" in said[1]
+    assert "(from 0) of train has an empty text" in said[1]
+    with pytest.raises(ValueError, match=rf"row {numbers['train'][0]} \(from 0\) of the train "):
+        _ = texts(folder, cache_dir=cache, validation_fraction=0.4).facts
+
+
 @pytest.mark.parametrize("make", [pairs, texts])
 @pytest.mark.parametrize("options", [{"max_length": 64}, {}], ids=["max_length", "no bound"])
 def test_what_is_too_long_and_not_cut(write, cache, said, make, options):

@@ -27,10 +27,13 @@ class Sieve:
     """Takes broken rows out of splits, or refuses the first.
 
     skip: whether to leave them out; begin: the number of the first row, where rows are a part of a split.
+    parts: of a split that was held out of another, the other's name and the numbers of its rows there, by which whoever
+        mends the file finds them.
     """
 
     def __init__(self, skip: bool, begin: int = 0) -> None:
         self.skip, self.begin = skip, begin
+        self.parts: Mapping[str, tuple[str, np.ndarray]] = {}
         self.left_out: dict[str, list[str]] = {}  # of each split, a sentence a row
         self._numbers: dict[str, np.ndarray] = {}
 
@@ -41,12 +44,14 @@ class Sieve:
         """
         if not flaws:
             return rows
-        numbers = self._numbers.get(split, np.arange(len(rows)) + self.begin)
-        told = [f"row {numbers[k]} (from 0) {flaws[k]}" for k in sorted(flaws)]
+        whole, numbers = self.parts.get(split, (split, np.arange(len(rows)) + self.begin))
+        numbers = self._numbers.get(split, numbers)
+        of = f" of {whole}" if whole != split else ""
+        told = [f"row {numbers[k]} (from 0){of} {flaws[k]}" for k in sorted(flaws)]
         if not self.skip:
             first = min(flaws)
             raise ValueError(
-                f"row {numbers[first]} (from 0) of the {split} split {flaws[first]}; "
+                f"row {numbers[first]} (from 0) of the {whole} split {flaws[first]}; "
                 "data.skip_broken true leaves such rows out"
             )
         self.left_out.setdefault(split, []).extend(told)

@@ -195,6 +195,7 @@ class TaskData(LightningDataModule):
             self.whole_files,
             self.sieve.skip,
         )
+        self.sieve.parts = found.parts
         sets = {split: self.rows(rows) for split, rows in found.items()}
         cache = None if self.streaming else cache_folder(self.cache_dir)
         known = {s: self._sound(self._known(rows), s, cache) for s, rows in sets.items()}

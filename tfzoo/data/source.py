@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Mapping
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -30,6 +31,17 @@ READERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+class Splits(dict[str, Rows]):
+    """Rows by split.
+
+    parts: of a split that is a part of another, the other's name and the numbers of its rows there.
+    """
+
+    def __init__(self, rows: Mapping[str, Rows]) -> None:
+        super().__init__(rows)
+        self.parts: dict[str, tuple[str, np.ndarray]] = {}
+
+
 def load(
     path: str,
     name: str | None = None,
@@ -39,7 +51,7 @@ def load(
     cache_dir: str | None = None,
     whole_files: bool = False,
     replace: bool = False,
-) -> dict[str, Rows]:
+) -> Splits:
     """The rows of the splits train, validation and test.
 
     path: an embedded set (interface, reviews, digits, shakespeare), a local file or folder, or a
@@ -76,19 +88,24 @@ def _chosen(
     splits: tuple[str, str, str],
     validation_fraction: float,
     streaming: bool,
-) -> dict[str, Rows]:
+) -> Splits:
     """The three splits among those found, what is missing made up for."""
     train, validation, test = splits
     for asked, usual in zip(splits, SPLITS, strict=True):
         if asked not in found and (asked != usual or usual == "train"):
             raise ValueError(f"{path} has no split {asked!r}, only {', '.join(found)}")
-    chosen: dict[str, Rows] = {"train": found[train]}
+    chosen = Splits({"train": found[train]})
     if validation in found:
         chosen["validation"] = found[validation]
+    elif streaming:
+        chosen |= _stream_out(found[train], validation_fraction)
     else:
-        held_out = _stream_out if streaming else _hold_out
-        chosen["train"], chosen["validation"] = held_out(found[train], validation_fraction)
+        parts = _hold_out(found[train], validation_fraction)
+        chosen |= {split: rows for split, (rows, _) in parts.items()}
+        chosen.parts |= {split: (train, numbers) for split, (_, numbers) in parts.items()}
     chosen["test"] = found[test] if test in found else chosen["validation"]
+    if test not in found and "validation" in chosen.parts:
+        chosen.parts["test"] = chosen.parts["validation"]
     for split, rows in chosen.items():
         if not (len(rows) if isinstance(rows, Dataset) else first(_undecoded(rows), 1)):
             raise ValueError(f"the {split} split of {path} is empty")
@@ -163,8 +180,11 @@ def _local(
     return datasets.load_dataset(builder, data_files={"train": str(path)}, **options, **common)
 
 
-def _hold_out(rows: Dataset, fraction: float) -> tuple[Dataset, Dataset]:
-    """Divide rows by the hash of their text (without any, of their place), equal ones together."""
+def _hold_out(rows: Dataset, fraction: float) -> dict[str, tuple[Dataset, np.ndarray]]:
+    """Divide rows by the hash of their text (without any, of their place), equal ones together.
+
+    Returns of both splits the rows and which of all they are.
+    """
     features = rows.features
     columns = [name for name in features if is_text(features[name])]
     if len(rows) == 1 and len(columns) == 1:
@@ -175,20 +195,23 @@ def _hold_out(rows: Dataset, fraction: float) -> tuple[Dataset, Dataset]:
     watched = bar(texts, "Holding out for validation", len(rows))
     hashes = np.array([_hash(text) for text in watched], np.uint64)
     held = hashes <= np.sort(hashes)[max(1, round(fraction * len(hashes))) - 1]
-    return rows.select(np.flatnonzero(~held)), rows.select(np.flatnonzero(held))
+    parts = {"train": np.flatnonzero(~held), "validation": np.flatnonzero(held)}
+    return {split: (rows.select(numbers), numbers) for split, numbers in parts.items()}
 
 
-def _divide(rows: Dataset, column: str, fraction: float) -> tuple[Dataset, Dataset]:
+def _divide(rows: Dataset, column: str, fraction: float) -> dict[str, tuple[Dataset, np.ndarray]]:
     """Divide the one text there is by position, its end held out, between two lines where it has several."""
     text = rows[0][column]
     place = round(len(text) * (1 - fraction))
     place = text.rfind("\n", 0, place) + 1 or place
-    return tuple(
-        rows.map(lambda row, part=part: {column: part}) for part in (text[:place], text[place:])
-    )
+    parts = {"train": text[:place], "validation": text[place:]}
+    return {
+        split: (rows.map(lambda row, part=part: {column: part}), np.zeros(1, int))
+        for split, part in parts.items()
+    }
 
 
-def _stream_out(rows: IterableDataset, fraction: float) -> tuple[IterableDataset, IterableDataset]:
+def _stream_out(rows: IterableDataset, fraction: float) -> dict[str, IterableDataset]:
     """Divide a stream by place: the same hash, of the number of the row."""
 
     def held(_: Any, place: int) -> bool:
@@ -198,7 +221,10 @@ def _stream_out(rows: IterableDataset, fraction: float) -> tuple[IterableDataset
         return not held(_, place)
 
     rows = _undecoded(rows)
-    return rows.filter(kept, with_indices=True), rows.filter(held, with_indices=True)
+    return {
+        "train": rows.filter(kept, with_indices=True),
+        "validation": rows.filter(held, with_indices=True),
+    }
 
 
 def is_text(feature: Any) -> bool:
