@@ -30,7 +30,11 @@ HEAVY = ("test_devices.py", "test_resume.py", "test_jobs.py", "test_thrown.py")
 """The files that take longest: begun first, no process is left alone with one of them in the end."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "trained" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: HEAVY.index(item.path.name) if item.path.name in HEAVY else 99)
 
 

@@ -45,6 +45,7 @@ def small_set(experiment: Path, folder: Path) -> list[str]:
     return [f"--data.{key}={value}" for key, value in flags.items()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=named)
 def test_an_experiment_takes_a_training_and_a_validation_step(
     experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
