@@ -16,7 +16,7 @@ from wandb_server import serving
 from tfzoo.cli import main
 from tfzoo.tracking.lock import Lock
 from tfzoo.tracking.runs import Run
-from tfzoo.tracking.sync import Fragment, fragments
+from tfzoo.tracking.sync import Fragment, fragments, sending
 
 TFZOO = "import sys; from tfzoo.cli import main; sys.exit(main(sys.argv[1:]))"
 LOGGERS = json.dumps(
@@ -245,6 +245,14 @@ class TestRefusals:
         said = capsys.readouterr()
         assert "runs/words/one is left for later: in use by process" in said.err
         assert said.out == "nothing to send: the runs are in use\n"
+
+    def test_a_run_that_is_being_sent_is_left_to_who_sends_it(self, run, capsys, monkeypatch):
+        monkeypatch.setattr("tfzoo.cli.sync.check_server", lambda: None)
+        with sending(run):
+            assert main(["sync"]) == 0
+        said = capsys.readouterr()
+        assert said.err == "runs/words/one is left out: another tfzoo sync sends it now\n"
+        assert said.out == ""
 
     def test_what_wandb_itself_has_sent_is_not_sent_again(self, run, capsys):
         fragments(run)[0].marker.touch()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from filelock import Timeout
 from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn
@@ -14,7 +15,7 @@ from tfzoo.cli.apply import Parser
 from tfzoo.cli.places import short
 from tfzoo.tracking.lock import holder
 from tfzoo.tracking.runs import Run, check_writable
-from tfzoo.tracking.sync import Fragment, Sent, check_server, fragments, send, waiting
+from tfzoo.tracking.sync import Fragment, Sent, check_server, fragments, send, sending, waiting
 from tfzoo.tracking.table import scan
 
 
@@ -66,14 +67,17 @@ def _is_in_use(run: Run) -> bool:
     return True
 
 
-def _send(due: Mapping[Run, list[Fragment]]) -> None:
+def _send(due: Iterable[Run]) -> None:
     """Raises ValueError in the end naming the runs that could not be sent; the others were."""
     failed: list[str] = []
-    for run, some in due.items():
+    for run in due:
         sent: list[Sent] = []
         try:
             check_writable(run)  # else what was sent could not be noted, and would be sent again
-            _send_run(run, some, sent)
+            with sending(run):
+                _send_run(run, waiting(run), sent)
+        except Timeout:
+            print(f"{_name(run)} is left out: another tfzoo sync sends it now", file=sys.stderr)
         except (ValueError, OSError) as error:
             failed.append(str(error))
         sent = [one for one in sent if one.bytes]

@@ -15,6 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
+
 from tfzoo.tracking import sync_log
 from tfzoo.tracking.account import has_account, server
 from tfzoo.tracking.runs import Run, write_whole
@@ -78,6 +80,14 @@ def fragments(run: Run) -> list[Fragment]:
 def waiting(run: Run) -> list[Fragment]:
     """Those that are to be sent."""
     return [fragment for fragment in fragments(run) if not fragment.is_sent()]
+
+
+def sending(run: Run) -> FileLock:
+    """For the one process that sends a run's fragments; raises filelock.Timeout at once where another does.
+
+    Not the lock of a training: a job that goes on with the run must not find it taken.
+    """
+    return FileLock(run.folder / "wandb" / "sync.lock", timeout=0)
 
 
 def check_server() -> None:
