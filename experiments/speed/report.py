@@ -1,0 +1,85 @@
+"""The benchmark's findings as a page of Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
+
+from contest import OURS
+
+
+def markdown(found: dict[str, Any]) -> str:
+    return "\n".join(_page(found))
+
+
+def _page(found: dict[str, Any]) -> Iterator[str]:
+    versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
+    yield f"# tfzoo beside others: {found['machine']}"
+    yield ""
+    yield f"{found['threads']} threads; {versions}; commit {found['commit']}; {found['measured']}."
+    rates = (f"{name} {rate / 1e9:,.0f}" for name, rate in found["product_rates"].items())
+    yield f"Matrix products, GFLOP/s: {', '.join(rates)}."
+    yield from (f"{line}." for line in found.get("remarks", []))
+    if found["rows"]:
+        yield from _contests(found["rows"])
+    yield from _padding(found)
+    yield from _framework(found.get("framework", {}))
+    yield from _starting(found.get("starting", []))
+
+
+def _contests(rows: list[dict[str, Any]]) -> Iterator[str]:
+    yield ""
+    yield "Ratio: tfzoo over the best other, of rates; below it that of peak memory."
+    yield "Share: achieved FLOP/s of the matrix products' rate."
+    yield ""
+    yield "| work | precision | who | rate | share | peak MB | ratio | memory |"
+    yield "|---|---|---|--:|--:|--:|--:|--:|"
+    for (work, how), some in groupby(rows, key=lambda row: (row["work"], row.get("how", ""))):
+        contest = list(some)
+        ratio, memory = ratios(contest)
+        for row in contest:
+            share = peak = ""
+            if "flops" in row:
+                share = f"{row['flops'] / row['seconds'] / row['product_rate']:.0%}"
+            if row["peak"] is not None:
+                peak = f"{row['peak'] / 1e6:,.0f}"
+            ours = row["name"] == OURS
+            shown = (f"**{ratio:.2f}**", f"{memory:.2f}" if memory else "") if ours else ("", "")
+            yield f"| {work} | {how} | {row['name']} | {row['rate']:,.0f} {row['unit']} | {share} | {peak} | {shown[0]} | {shown[1]} |"  # fmt: skip
+
+
+def ratios(contest: list[dict[str, Any]]) -> tuple[float, float | None]:
+    """Our rate over the best other's, and our peak over the least other's."""
+    ours = next(row for row in contest if row["name"] == OURS)
+    others = [row for row in contest if row["name"] != OURS]
+    memory = None
+    if ours["peak"] is not None:
+        memory = ours["peak"] / min(row["peak"] for row in others)
+    return ours["rate"] / max(row["rate"] for row in others), memory
+
+
+def _padding(found: dict[str, Any]) -> Iterator[str]:
+    if "padding" in found:
+        yield ""
+        shares = ", ".join(f"{name} {share:.1%}" for name, share in found["padding"].items())
+        yield f"Padding among the tokens computed, translation: {shares}; language modelling: "
+        yield f"{found['padding_in_language_modelling']:.1%}."
+
+
+def _framework(found: dict[str, dict[str, Any]]) -> Iterator[str]:
+    if found:
+        yield ""
+        yield "| `tfzoo fit` | steps | ms a step | bare loop, ms | more | standard error |"
+        yield "|---|--:|--:|--:|--:|--:|"
+    for name, one in found.items():
+        yield f"| {name} | {one['steps']} | {one['tfzoo_ms']:.1f} | {one['bare_ms']:.1f} | {one['share']:+.2%} | {one['error']:.2%} |"  # fmt: skip
+
+
+def _starting(found: list[dict[str, Any]]) -> Iterator[str]:
+    if found:
+        yield ""
+        yield "| start | seconds | of processor time |"
+        yield "|---|--:|--:|"
+    for one in found:
+        yield f"| {one['name']} | {one['wall']:.2f} | {one['processor']:.2f} |"
