@@ -1,21 +1,25 @@
 # make demo    train and compare the four embedded experiments
 # make test    the whole test suite
+# make exhaustive   pairs of a kind of which make test runs some
 # make check   what every commit should pass: format, lint, types, floors, fast tests
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format clean
+.PHONY: demo test exhaustive check format clean
 
 # Two test processes on two cores: threads of their own would only get in each other's way.
-test check: export OMP_NUM_THREADS = 1
+test exhaustive check: export OMP_NUM_THREADS = 1
 
 demo: $(VENV)/demo.installed
 	$(BIN)/tfzoo demo
 
 test: $(VENV)/dev.installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+exhaustive: $(VENV)/dev.installed
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m exhaustive
 
 check: $(VENV)/dev.installed
 	$(BIN)/ruff format --check .
