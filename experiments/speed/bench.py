@@ -12,7 +12,6 @@ import json
 import os
 import platform
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,19 +21,17 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # read once, when torch is imported
-sys.path.insert(0, str(Path(__file__).parent))
 
-import tfzoo  # noqa: E402
+import decoding
+import framework
+import loading
+import starting
+import torch
+from contest import Contestant, Result, contest, product_rate
+from report import markdown
+from training import ON_CUDA, WORKS, Work
 
-# isort: split
-import decoding  # noqa: E402
-import framework  # noqa: E402
-import loading  # noqa: E402
-import starting  # noqa: E402
-import torch  # noqa: E402
-from contest import OURS, Contestant, Result, contest, product_rate  # noqa: E402
-from report import markdown  # noqa: E402
-from training import ON_CUDA, WORKS, Work  # noqa: E402
+import tfzoo
 
 PARTS = ("training", "decoding", "loading", "framework", "starting")
 SLOW = 0.25
@@ -152,8 +149,9 @@ class Bench:
 
 
 def cpu() -> str:
-    with open("/proc/cpuinfo", encoding="utf-8") as file:
-        names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text(encoding="utf-8").splitlines() if told.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
 
 

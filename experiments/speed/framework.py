@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from contest import wait
 from lightning import Callback
 from torch.nn.utils import clip_grad_norm_
@@ -35,8 +34,7 @@ class Beside(Callback):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         type(self).latest = self
         self.ours, self.bare = [], []
-        settings = pl_module.settings | {"backbone": pl_module.network.config}
-        self.task = type(pl_module)(facts=pl_module.facts, **settings)
+        self.task = pl_module.anew()
         self.task.load_state_dict(pl_module.state_dict())
         self.task.to(pl_module.device).train()
         (groups,) = (optimizer.param_groups for optimizer in trainer.optimizers)
@@ -144,8 +142,8 @@ def experiments(folder: Path, small: bool) -> dict[str, list[str]]:
             "--data.tokenizer=characters",
             "--data.context=256",
             "--data.batch_size=16",
-        ),  # fmt: skip
+        ),
         "ViT": flags(
             "ImageClassification", pictures, vit, "--model.patch=4", "--data.batch_size=64"
-        ),  # fmt: skip
+        ),
     }

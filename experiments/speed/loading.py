@@ -63,7 +63,7 @@ def translations(
         path,
         vocab_size=shape.vocabulary,
         shared_vocabulary=True,
-        max_length=4 * shape.length,
+        max_length=min(4 * shape.length, shape.batch * shape.length),
         truncate=True,
         batch_tokens=shape.batch * shape.length,
     )

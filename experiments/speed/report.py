@@ -46,7 +46,8 @@ def _contests(rows: list[dict[str, Any]]) -> Iterator[str]:
                 peak = f"{row['peak'] / 1e6:,.0f}"
             ours = row["name"] == OURS
             shown = (f"**{ratio:.2f}**", f"{memory:.2f}" if memory else "") if ours else ("", "")
-            yield f"| {work} | {how} | {row['name']} | {row['rate']:,.0f} {row['unit']} | {share} | {peak} | {shown[0]} | {shown[1]} |"  # fmt: skip
+            rate = f"{row['rate']:,.0f} {row['unit']}"
+            yield _row(work, how, row["name"], rate, share, peak, *shown)
 
 
 def ratios(contest: list[dict[str, Any]]) -> tuple[float, float | None]:
@@ -73,7 +74,8 @@ def _framework(found: dict[str, dict[str, Any]]) -> Iterator[str]:
         yield "| `tfzoo fit` | steps | ms a step | bare loop, ms | more | standard error |"
         yield "|---|--:|--:|--:|--:|--:|"
     for name, one in found.items():
-        yield f"| {name} | {one['steps']} | {one['tfzoo_ms']:.1f} | {one['bare_ms']:.1f} | {one['share']:+.2%} | {one['error']:.2%} |"  # fmt: skip
+        ms = (f"{one[key]:.1f}" for key in ("tfzoo_ms", "bare_ms"))
+        yield _row(name, one["steps"], *ms, f"{one['share']:+.2%}", f"{one['error']:.2%}")
 
 
 def _starting(found: list[dict[str, Any]]) -> Iterator[str]:
@@ -82,4 +84,8 @@ def _starting(found: list[dict[str, Any]]) -> Iterator[str]:
         yield "| start | seconds | of processor time |"
         yield "|---|--:|--:|"
     for one in found:
-        yield f"| {one['name']} | {one['wall']:.2f} | {one['processor']:.2f} |"
+        yield _row(one["name"], f"{one['wall']:.2f}", f"{one['processor']:.2f}")
+
+
+def _row(*cells: object) -> str:
+    return f"| {' | '.join(map(str, cells))} |"

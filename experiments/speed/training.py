@@ -158,7 +158,13 @@ def language(shape: Shape, device: torch.device) -> Work:
     def x_transformers() -> tuple[nn.Module, Logits]:
         from x_transformers import Decoder, TransformerWrapper
 
-        layers = Decoder(dim=shape.dim, depth=shape.depth, heads=shape.heads, attn_dim_head=shape.dim // shape.heads, attn_flash=True)  # fmt: skip
+        layers = Decoder(
+            dim=shape.dim,
+            depth=shape.depth,
+            heads=shape.heads,
+            attn_dim_head=shape.dim // shape.heads,
+            attn_flash=True,
+        )
         model = TransformerWrapper(
             num_tokens=shape.vocabulary,
             max_seq_len=shape.length,
@@ -171,7 +177,12 @@ def language(shape: Shape, device: torch.device) -> Work:
         model = TorchEncoder(shape, causal=True)
         return model, lambda: F.linear(model(tokens), model.embedding.weight).flatten(0, 1)
 
-    makers = {OURS: ours, "transformers GPT-2": gpt2, "x-transformers": x_transformers, "torch.nn": torch_nn}  # fmt: skip
+    makers = {
+        OURS: ours,
+        "transformers GPT-2": gpt2,
+        "x-transformers": x_transformers,
+        "torch.nn": torch_nn,
+    }
     return Work("GPT", "tokens", tokens.numel(), targets.flatten(), makers)
 
 

@@ -17,6 +17,7 @@ from tfzoo.training.last import Last
 from tfzoo.training.others import EndOthers
 from tfzoo.training.pace import Pace
 from tfzoo.training.stopping import Stop
+from tfzoo.training.throughput import Throughput
 
 LOGGERS: list[dict[str, Any]] = [
     {"class_path": "tfzoo.tracking.loggers.MetricsLogger"},
@@ -87,11 +88,12 @@ def callbacks_of(run: Run, asked: list[Any], best: tuple[str, str], has_loggers:
     last = [c for c in callbacks if isinstance(c, Last)] or [Last()]
     callbacks = [*(c for c in callbacks if not isinstance(c, Last)), *last]
     # First, so that they see the averaged weights before EMA puts the current ones back.
-    for kind in (Guard, Stop, Show, Pace, LearningRateMonitor, EndOthers):
+    for kind in (Guard, Stop, Show, Pace, Throughput, LearningRateMonitor, EndOthers):
         if not any(isinstance(c, kind) for c in callbacks):
             callbacks = [kind(), *callbacks]
     if not has_loggers:
-        callbacks = [c for c in callbacks if not isinstance(c, LearningRateMonitor)]
+        idle = (LearningRateMonitor, Throughput)
+        callbacks = [c for c in callbacks if not isinstance(c, idle)]
     return callbacks
 
 

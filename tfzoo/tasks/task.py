@@ -199,6 +199,12 @@ class Task(LightningModule):
         """Rows to show that come from no batch, as generated text does."""
         return []
 
+    def anew(self) -> Self:
+        """An untrained task of the same facts and settings."""
+        settings: dict[str, Any] = dict(self.settings)
+        settings["backbone"] = TransformerConfig(**settings["backbone"])
+        return type(self)(facts=self.facts, **settings)
+
     def configure_model(self) -> None:
         """Shares the network out where the strategy has a mesh of devices (FSDP2)."""
         if self.device_mesh is not None:

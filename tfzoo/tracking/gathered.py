@@ -60,7 +60,8 @@ def gathered(run: Run) -> list[Record]:
     # A training that went on without the logger has rewound metrics.csv alone.
     lives = Circumstances(run).entries
     times = {_what(record): record["timestamp"] for record in numbers}
-    rows = _rows(run, times, lives) or numbers
+    rows = _rows(run, times, lives)
+    rows += _beside({key for row in rows for key in row["metrics"]}, numbers)
     seen = {what for record in media for what in _each(record)}
     redrawn &= {key for record in media for key in record["metrics"]}
     # Rows are numbered by the step that they end, from 0; pictures by how many were done.
@@ -168,6 +169,14 @@ def _rows(
         spread = began + (ended - began) * number / len(lines)
         found.append(row | {"timestamp": times.get(_what(row)) or _time(spread)})
     return found
+
+
+def _beside(known: set[str], numbers: Sequence[Record]) -> Iterator[Record]:
+    """What was logged for the dashboard alone, as the speed of a training is, of whose metrics none is known."""
+    for record in numbers:
+        metrics = {key: value for key, value in record["metrics"].items() if key not in known}
+        if metrics:
+            yield record | {"metrics": metrics}
 
 
 def _began(run: Run, lives: Sequence[Mapping[str, Any]]) -> float:
