@@ -1,4 +1,5 @@
 # make demo    train and compare the four embedded experiments
+# make bench   tfzoo beside others, on this machine: runs/bench/bench.md
 # make test    the whole test suite
 # make exhaustive   pairs of a kind of which make test runs some
 # make check   what every commit should pass: format, lint, types, floors, fast tests
@@ -7,13 +8,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test exhaustive check format clean
+.PHONY: demo bench test exhaustive check format clean
 
 # Two test processes on two cores: threads of their own would only get in each other's way.
 test exhaustive check: export OMP_NUM_THREADS = 1
 
 demo: $(VENV)/demo.installed
 	$(BIN)/tfzoo demo
+
+bench: $(VENV)/bench.installed
+	$(BIN)/python experiments/speed/bench.py
 
 test: $(VENV)/dev.installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -75,6 +75,17 @@ class Layout:
         """The layout of the given rows, (R,)."""
         return Layout(self.positions[rows], self.segments[rows], self.dense, self.start)
 
+    def folded(self, rows: int) -> Layout:
+        """The same tokens in fewer rows, each several of these one after the other: for who asks for segments alone."""
+        if rows == len(self.positions):
+            return self
+        return Layout(
+            self.positions.reshape(rows, -1),
+            self.segments.reshape(rows, -1),
+            self.dense,
+            self.start,
+        )
+
     def head(self, length: int) -> Layout:
         """The layout of the first `length` tokens of every row."""
         return Layout(self.positions[:, :length], self.segments[:, :length], self.dense, self.start)

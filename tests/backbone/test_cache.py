@@ -39,7 +39,7 @@ def test_self_cache_reorders_and_goes_on(rows):
     assert got[1].equal(values[chosen])
 
 
-def test_cross_cache_projects_once_and_reorders():
+def test_cross_cache_projects_once_and_selects():
     calls = []
 
     def project():
@@ -48,10 +48,28 @@ def test_cross_cache_projects_once_and_reorders():
 
     cache = CrossCache()
     cache.get(project)
-    cache.reorder(torch.tensor([2, 0]))
+    cache.select(torch.tensor([2, 0]))
     keys, values = cache.get(project)
     assert (keys.flatten().tolist(), values.flatten().tolist()) == ([2, 0], [5, 3])
     assert calls == [1]
+
+
+def test_beams_share_a_memory_that_is_copied_only_when_a_sentence_is_done():
+    cache = Cache(depth=1, capacity=4)
+    cross = cache.blocks[0][1]
+    memory = torch.arange(3.0)[:, None, None, None]
+    cross.get(lambda: (memory, memory + 3))
+    # Three sentences of one row each become three of two beams.
+    assert cache.reorder(torch.tensor([0, 0, 1, 1, 2, 2]), beams=2).tolist() == [0, 1, 2]
+    place = cross.keys.data_ptr()
+    assert cache.reorder(torch.tensor([1, 0, 2, 2, 5, 4]), beams=2) is None
+    assert cross.keys.data_ptr() == place
+    assert cache.reorder(torch.tensor([1, 1, 4, 5]), beams=2).tolist() == [0, 2]
+    assert cross.keys.flatten().tolist() == [0, 2]
+    assert cross.values.flatten().tolist() == [3, 5]
+    # As many rows, but who knows which: single rows may come in any order.
+    assert cache.reorder(torch.tensor([2, 0])).tolist() == [1, 0]
+    assert cross.keys.flatten().tolist() == [2, 0]
 
 
 def test_reordering_an_empty_cache_is_nothing():

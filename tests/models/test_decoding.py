@@ -49,7 +49,7 @@ class Toy:
                 logits[row, END] = 1000.0 if due else -1000.0
         return logits
 
-    def reorder(self, rows: Tensor) -> None:
+    def reorder(self, rows: Tensor, beams: int = 1) -> None:
         self.prefixes = [self.prefixes[row] for row in rows.tolist()]
 
 

@@ -104,7 +104,7 @@ class Naive:
         self.tokens = tokens if self.tokens is None else torch.cat([self.tokens, tokens], dim=1)
         return self.net(self.tokens, Layout.full(*self.tokens.shape))[:, -1]
 
-    def reorder(self, rows: Tensor) -> None:
+    def reorder(self, rows: Tensor, beams: int = 1) -> None:
         self.tokens = self.tokens[rows]
 
 

@@ -50,7 +50,7 @@ class Naive:
         target_layout = Layout.full(*self.target.shape)
         return self.net(self.source, self.layout, self.target, target_layout)[:, -1]
 
-    def reorder(self, rows: Tensor) -> None:
+    def reorder(self, rows: Tensor, beams: int = 1) -> None:
         self.source, self.layout = self.source[rows], self.layout.select(rows)
         assert self.target is not None
         self.target = self.target[rows]

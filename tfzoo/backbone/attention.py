@@ -80,7 +80,10 @@ class Attention(nn.Module):
         memory: Tensor | None = None,
         cache: SelfCache | CrossCache | None = None,
     ) -> Tensor:
-        """x: (B, T, D); memory: (B, S, D) or None for self-attention; returns (B, T, D)."""
+        """x: (B, T, D); memory: (B, S, D) or None for self-attention; returns (B, T, D).
+
+        A cached memory may be that of several rows, as `CrossCache` says; the mask is then that of `Layout.folded`.
+        """
         if memory is None:
             query, key, value = map(self._split, self.project(x).split(self.widths, dim=-1))
             if rotation is not None:
@@ -94,7 +97,12 @@ class Attention(nn.Module):
                 if isinstance(cache, CrossCache)
                 else self._key_value(memory)
             )
+        rows = len(query)
+        if rows != len(key):  # several of them share a memory: they ask it together
+            query = query.unflatten(0, (len(key), -1)).transpose(1, 2).flatten(2, 3)
         heads = self.kernel(query, key, value, mask, self.dropout if self.training else 0.0)
+        if rows != len(key):
+            heads = heads.unflatten(2, (rows // len(key), -1)).transpose(1, 2).flatten(0, 1)
         return self.output(heads.transpose(1, 2).flatten(2))
 
     def _key_value(self, memory: Tensor) -> tuple[Tensor, Tensor]:

@@ -53,7 +53,10 @@ class SelfCache:
 
 
 class CrossCache:
-    """The keys and values of one encoder-decoder attention, projected from the memory once."""
+    """The keys and values of one encoder-decoder attention, projected from the memory once.
+
+    Rows that come from one memory, as the beams of a sentence do, share them: there may be more rows than memories.
+    """
 
     def __init__(self) -> None:
         self.keys: Tensor | None = None
@@ -65,10 +68,11 @@ class CrossCache:
             self.keys, self.values = project()
         return self.keys, self.values
 
-    def reorder(self, rows: Tensor) -> None:
+    def select(self, memories: Tensor) -> None:
+        """Keep memory memories[i] as memory i."""
         if self.keys is not None and self.values is not None:
-            self.keys = self.keys.index_select(0, rows)
-            self.values = self.values.index_select(0, rows)
+            self.keys = self.keys.index_select(0, memories)
+            self.values = self.values.index_select(0, memories)
 
 
 class Cache:
@@ -77,16 +81,28 @@ class Cache:
     def __init__(self, depth: int, capacity: int) -> None:
         self.blocks = [(SelfCache(capacity), CrossCache()) for _ in range(depth)]
         self.layout: Layout | None = None
+        self.sharing = 1  # rows of each memory
+        self.memories: int | None = None  # how many there are, once rows were reordered
 
     def extend(self, layout: Layout) -> Layout:
         """Note that tokens of this layout come next; returns the layout of all keys, theirs included."""
         self.layout = layout if self.layout is None else self.layout.extend(layout)
         return self.layout
 
-    def reorder(self, rows: Tensor) -> None:
-        """Keep row rows[i], (R,), as row i: for beams that branch and for sentences that are done."""
+    def reorder(self, rows: Tensor, beams: int = 1) -> Tensor | None:
+        """Keep row rows[i], (R,), as row i: for beams that branch and for sentences that are done.
+
+        beams: above 1, rows come in groups of so many that share a memory; groups stay in their order, or leave whole.
+        Returns which memories stay, (M,), or None for all as they are; those are not copied.
+        """
+        memories: Tensor | None = rows[::beams] // self.sharing
+        if beams > 1 and len(rows) // beams == self.memories:
+            memories = None
+        self.sharing, self.memories = beams, len(rows) // beams
         for self_cache, cross_cache in self.blocks:
             self_cache.reorder(rows)
-            cross_cache.reorder(rows)
+            if memories is not None:
+                cross_cache.select(memories)
         if self.layout is not None:
             self.layout = self.layout.select(rows)
+        return memories

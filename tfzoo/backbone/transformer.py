@@ -51,13 +51,17 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """x: (B, T, D) embeddings; memory: (B, S, D) for a stack with cross-attention; returns (B, T, D).
 
-        With a cache, x holds only the tokens that are new since the last call.
+        With a cache, x holds only the tokens that are new since the last call, and there may be fewer memories than
+        rows (see `Cache.reorder`).
         """
         added = self.positions.added(layout)
         x = self.dropout(x if added is None else x + added.type_as(x))
         rotation = self.positions.rotation(layout)
         mask = lower(layout, layout if cache is None else cache.extend(layout), self.causal)
-        memory_mask = None if memory_layout is None else lower(layout, memory_layout, causal=False)
+        memory_mask = None
+        if memory_layout is not None:
+            asking = layout.folded(memory_layout.shape[0])
+            memory_mask = lower(asking, memory_layout, causal=False)
         for index, block in enumerate(self.blocks):
             kept = None if cache is None else cache.blocks[index]
             x = block(x, mask, rotation, memory, memory_mask, kept)

@@ -22,8 +22,12 @@ class Steps(Protocol):
         """tokens: (R, T), the next of every row; returns logits of what follows, (R, V)."""
         ...
 
-    def reorder(self, rows: Tensor) -> None:
-        """Go on with row rows[i], (R',), as row i."""
+    def reorder(self, rows: Tensor, beams: int = 1) -> None:
+        """Go on with row rows[i], (R',), as row i.
+
+        beams: above 1, rows come in groups of so many that go on with one of the B sequences each; groups stay in their
+        order, or leave whole.
+        """
         ...
 
 
@@ -48,6 +52,11 @@ class Limits(NamedTuple):
 
 class Search(Protocol):
     """A search under way."""
+
+    @property
+    def beams(self) -> int:
+        """In groups of how many the rows come that were last chosen, each of one sequence."""
+        ...
 
     def advance(self, logits: Tensor) -> tuple[Tensor | None, Tensor] | None:
         """logits: (R, V). Returns (rows to go on with, None for all as they are; their next tokens), or None to end."""
@@ -76,7 +85,7 @@ def decode(
     while (chosen := search.advance(_allowed(logits, limits))) is not None:
         rows, tokens = chosen
         if rows is not None:
-            steps.reorder(rows)
+            steps.reorder(rows, search.beams)
         logits = steps(tokens[:, None])
     return search.result()
 
@@ -154,6 +163,8 @@ class Sampling:
 
 class _OneByOne:
     """Greedy and sampling: one hypothesis a row. Rows that are done leave once a quarter of them are."""
+
+    beams = 1
 
     def __init__(
         self,
@@ -238,6 +249,10 @@ class _Beams:
         self.sentences = list(range(self.batch))  # which sequence each group of beams is
         self.scores = torch.zeros(self.batch, 1, device=self.device)  # (B', K), -inf: no hypothesis
         self.tokens = torch.zeros(self.batch, 1, 0, dtype=torch.long, device=self.device)
+
+    @property
+    def beams(self) -> int:
+        return self.scores.shape[1]
 
     def advance(self, logits: Tensor) -> tuple[Tensor | None, Tensor] | None:
         groups, beams = self.scores.shape

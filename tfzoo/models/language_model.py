@@ -70,9 +70,9 @@ class LanguageModelSteps:
             tokens, new = self._forget()
         return self.model.output.logits(self.model.hidden(tokens, new, self.cache)[:, -1])
 
-    def reorder(self, rows: Tensor) -> None:
-        """Go on with row rows[i], (R,), as row i."""
-        self.cache.reorder(rows)
+    def reorder(self, rows: Tensor, beams: int = 1) -> None:
+        """Go on with row rows[i], (R,), as row i; beams: as of `Steps.reorder`."""
+        self.cache.reorder(rows, beams)
         self.layout = self.layout.select(rows)
         if self.tokens is not None:
             self.tokens = self.tokens[rows]

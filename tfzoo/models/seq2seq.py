@@ -104,8 +104,9 @@ class Seq2SeqSteps:
         x = self.model.decoder(x, layout, self.memory, self.memory_layout, self.cache)
         return self.model.output.logits(x[:, -1])
 
-    def reorder(self, rows: Tensor) -> None:
-        """Go on with row rows[i], (R,), as row i."""
-        self.cache.reorder(rows)
+    def reorder(self, rows: Tensor, beams: int = 1) -> None:
+        """Go on with row rows[i], (R,), as row i; beams: as of `Steps.reorder`."""
+        memories = self.cache.reorder(rows, beams)
         # The memory itself is not read again: its keys and values are in the cache.
-        self.memory_layout = self.memory_layout.select(rows)
+        if memories is not None:
+            self.memory_layout = self.memory_layout.select(memories)

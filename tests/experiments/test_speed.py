@@ -1,0 +1,52 @@
+"""The benchmark measures, on tiny shapes, all that it promises, and its page says who was how fast."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCH = Path(__file__).parents[2] / "experiments/speed/bench.py"
+
+
+@pytest.mark.slow
+@pytest.mark.data
+def test_every_part_on_tiny_shapes(tmp_path):
+    flags = ["--small", "--rounds=1", "--steps=4", "--precision=32", f"--out={tmp_path / 'out'}"]
+    done = subprocess.run(
+        [sys.executable, BENCH, *flags],
+        cwd=tmp_path,
+        env=os.environ | {"WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "out/bench.json").read_text())
+    works = {(row["work"], row["name"]) for row in found["rows"]}
+    for work, others in {
+        "GPT": ["transformers GPT-2", "x-transformers", "torch.nn"],
+        "classifier": ["transformers BERT", "torch.nn"],
+        "ViT": ["transformers ViT", "timm"],
+        "translator": ["transformers Marian", "torch.nn"],
+        "generation, batch 1": ["transformers GPT-2"],
+        "generation, batch 16": ["transformers GPT-2"],
+        "translation, beam of 5, batch 32": ["transformers Marian"],
+        "real sentences, 2 batches": ["transformers Marian"],
+    }.items():
+        assert {(work, name) for name in ["tfzoo", *others]} <= works
+    assert all(row["rate"] > 0 for row in found["rows"])
+    # Networks of one shape keep about as much: that is what makes them comparable.
+    for work in ("GPT", "classifier", "ViT", "translator"):
+        peaks = [row["peak"] for row in found["rows"] if row["work"] == work]
+        assert max(peaks) < 2 * min(peaks)
+    assert found["padding_in_language_modelling"] == 0
+    assert 0 < found["padding"]["tfzoo"] < found["padding"]["transformers Marian"]
+    assert {one["steps"] for one in found["framework"].values()} == {2, 4}
+    assert all(start["processor"] > 0 for start in found["starting"])
+    page = (tmp_path / "out/bench.md").read_text()
+    assert page in done.stdout
+    assert page.count("**") == 2 * 9  # a ratio for each work
