@@ -33,7 +33,6 @@ def generation(shape: Shape, batch: int, tokens: int, device: torch.device) -> D
     model = evaluated(work.makers[OURS], device)
     assert isinstance(model, LanguageModel)
     gpt2: Any = evaluated(work.makers["transformers GPT-2"], device)
-    gpt2.config.use_cache = True
 
     def ours() -> Any:
         layout = Layout.full(*prompt.shape, device)
@@ -44,6 +43,7 @@ def generation(shape: Shape, batch: int, tokens: int, device: torch.device) -> D
             prompt,
             attention_mask=torch.ones_like(prompt),
             do_sample=False,
+            use_cache=True,
             max_new_tokens=tokens,
             min_new_tokens=tokens,
             pad_token_id=0,
@@ -86,6 +86,7 @@ def translation(shape: Shape, batch: int, beams: int, device: torch.device) -> D
             source,
             attention_mask=torch.ones_like(source),
             do_sample=False,
+            use_cache=True,
             num_beams=beams,
             max_new_tokens=tokens,
             min_new_tokens=tokens,

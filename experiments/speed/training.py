@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +34,6 @@ class Shape:
     vocabulary: int = 10
     patch: int = 4
     channels: int = 1
-    tanh: bool = False  # GELU by tanh, as GPT-2 has it
 
     @property
     def config(self) -> TransformerConfig:
@@ -44,7 +42,7 @@ class Shape:
             depth=self.depth,
             heads=self.heads,
             dropout=0.0,
-            activation="gelu_tanh" if self.tanh else "gelu",
+            activation="gelu",
             positions="learned",
             max_length=self.length,
         )
@@ -145,6 +143,7 @@ def language(shape: Shape, device: torch.device) -> Work:
             n_embd=shape.dim,
             n_layer=shape.depth,
             n_head=shape.heads,
+            activation_function="gelu",
             resid_pdrop=0.0,
             embd_pdrop=0.0,
             attn_pdrop=0.0,
@@ -213,7 +212,7 @@ def torch_layer(kind: type[nn.Module], shape: Shape) -> nn.Module:
         shape.heads,
         4 * shape.dim,
         dropout=0.0,
-        activation=partial(F.gelu, approximate="tanh") if shape.tanh else "gelu",
+        activation="gelu",
         batch_first=True,
         norm_first=True,
     )
@@ -380,13 +379,13 @@ class TorchTranslator(nn.Module):
 
 
 WORKS: dict[str, tuple[Callable[[Shape, torch.device], Work], Shape]] = {
-    "gpt": (language, Shape(384, 6, 6, 256, 16, 65, tanh=True)),
+    "gpt": (language, Shape(384, 6, 6, 256, 16, 65)),
     "classifier": (classifier, Shape(384, 6, 6, 128, 32, 8000)),
     "vit": (images, Shape(192, 6, 3, 28, 64)),
     "translator": (translator, Shape(256, 4, 4, 32, 64, 8000)),
 }
 ON_CUDA: dict[str, tuple[Callable[[Shape, torch.device], Work], Shape]] = {
-    "gpt2-124m": (language, Shape(768, 12, 12, 1024, 16, 50257, tanh=True)),
+    "gpt2-124m": (language, Shape(768, 12, 12, 1024, 16, 50257)),
     "vit-s16": (images, Shape(384, 12, 6, 224, 128, 1000, 16, 3)),
 }
 """Too large for a CPU."""

@@ -6,6 +6,7 @@ S keys so far, E width per head.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -15,13 +16,18 @@ from tfzoo.layout import Layout
 
 
 class SelfCache:
-    """The keys and values of one self-attention; room for `capacity` of them is taken once."""
+    """The keys and values of one self-attention; room for `capacity` of them is taken once.
+
+    They are kept by time, (capacity, R, K, E), so that those in use lie together; and once rows are reordered there is
+    room for them twice, between which they go to and fro: no step takes new memory.
+    """
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.length = 0
         self.keys: Tensor | None = None
         self.values: Tensor | None = None
+        self._spare: dict[str, Tensor] = {}
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Add keys and values (B, K, T, E); returns all so far, each (B, K, S, E).
@@ -33,22 +39,27 @@ class SelfCache:
             raise ValueError(f"the cache has room for {self.capacity} tokens, not for {end}")
         if self.keys is None or self.values is None:
             batch, heads, _, width = keys.shape
-            self.keys = keys.new_empty(batch, heads, self.capacity, width)
+            self.keys = keys.new_empty(self.capacity, batch, heads, width)
             self.values = torch.empty_like(self.keys)
-        self.keys[:, :, start:end] = keys
-        self.values[:, :, start:end] = values
+        self.keys[start:end] = keys.permute(2, 0, 1, 3)
+        self.values[start:end] = values.permute(2, 0, 1, 3)
         self.length = end
-        return self.keys[:, :, :end], self.values[:, :, :end]
+        return self.keys[:end].permute(1, 2, 0, 3), self.values[:end].permute(1, 2, 0, 3)
 
     def reorder(self, rows: Tensor) -> None:
         """Keep row rows[i] as row i. Only the part in use is copied."""
         if self.keys is not None and self.values is not None:
-            self.keys = self._select(self.keys, rows)
-            self.values = self._select(self.values, rows)
+            self.keys = self._select("keys", self.keys, rows)
+            self.values = self._select("values", self.values, rows)
 
-    def _select(self, kept: Tensor, rows: Tensor) -> Tensor:
-        chosen = kept.new_empty(len(rows), *kept.shape[1:])
-        chosen[:, :, : self.length] = kept[:, :, : self.length].index_select(0, rows)
+    def _select(self, name: str, kept: Tensor, rows: Tensor) -> Tensor:
+        shape = (self.capacity, len(rows), *kept.shape[2:])
+        room = self._spare.get(name)
+        if room is None or room.numel() < math.prod(shape):
+            room = kept.new_empty(math.prod(shape))
+        chosen = room[: math.prod(shape)].view(shape)
+        torch.index_select(kept[: self.length], 1, rows, out=chosen[: self.length])
+        self._spare[name] = kept.view(-1)
         return chosen
 
 

@@ -257,10 +257,12 @@ class _Beams:
     def advance(self, logits: Tensor) -> tuple[Tensor | None, Tensor] | None:
         groups, beams = self.scores.shape
         vocabulary, size = logits.shape[-1], self.beam.size
-        log_probability = logits.float().log_softmax(-1).view(groups, beams, vocabulary)
-        candidates = (self.scores[..., None] + log_probability).flatten(1)  # (B', K V)
+        # No more than `size` tokens of a beam can be among the best of all.
+        best, likely = logits.float().topk(min(size, vocabulary), dim=-1)
+        gained = best - logits.float().logsumexp(-1, keepdim=True)
+        candidates = (self.scores[..., None] + gained.view(groups, beams, -1)).flatten(1)
         scores, index = candidates.topk(min(size, candidates.shape[1]), dim=1)
-        parent, token = index // vocabulary, index % vocabulary
+        parent, token = index // best.shape[1], likely.view(groups, -1).gather(1, index)
         tokens = torch.cat(
             [
                 self.tokens.gather(1, parent[..., None].expand(-1, -1, self.tokens.shape[2])),
