@@ -4,6 +4,7 @@ from tfzoo.backbone.attention import Attention, capture, explicit, fused
 from tfzoo.backbone.block import Block, FeedForward, Residual
 from tfzoo.backbone.cache import Cache, CrossCache, SelfCache
 from tfzoo.backbone.config import TransformerConfig
+from tfzoo.backbone.linear import Linear, Packs, linear
 from tfzoo.backbone.positions import (
     LearnedPositions,
     Positions,
@@ -20,6 +21,8 @@ __all__ = [
     "CrossCache",
     "FeedForward",
     "LearnedPositions",
+    "Linear",
+    "Packs",
     "Positions",
     "Residual",
     "RotaryPositions",
@@ -31,4 +34,5 @@ __all__ = [
     "capture",
     "explicit",
     "fused",
+    "linear",
 ]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tfzoo.backbone.cache import CrossCache, SelfCache
 from tfzoo.backbone.config import TransformerConfig
+from tfzoo.backbone.linear import Linear, linear
 from tfzoo.backbone.positions import Rotation
 from tfzoo.layout import Mask
 
@@ -68,8 +69,8 @@ class Attention(nn.Module):
         self.head_dim = config.head_dim
         self.widths = [config.dim, self.kv_heads * self.head_dim, self.kv_heads * self.head_dim]
         self.dropout = config.attention_dropout
-        self.project = nn.Linear(config.dim, sum(self.widths), bias=config.bias)
-        self.output = nn.Linear(config.dim, config.dim, bias=config.bias)
+        self.project = Linear(config.dim, sum(self.widths), bias=config.bias)
+        self.output = Linear(config.dim, config.dim, bias=config.bias)
         self.kernel: Kernel = fused
 
     def forward(
@@ -111,7 +112,7 @@ class Attention(nn.Module):
 
     def _part(self, x: Tensor, rows: slice) -> Tensor:
         bias = self.project.bias
-        return F.linear(x, self.project.weight[rows], None if bias is None else bias[rows])
+        return linear(x, self.project.weight[rows], None if bias is None else bias[rows])
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from tfzoo.backbone.attention import Attention
 from tfzoo.backbone.cache import CrossCache, SelfCache
 from tfzoo.backbone.config import TransformerConfig
+from tfzoo.backbone.linear import Linear
 from tfzoo.backbone.positions import Rotation
 from tfzoo.layout import Mask
 
@@ -30,8 +31,8 @@ class FeedForward(nn.Module):
         self.activation = config.activation
         hidden = config.feed_forward_dim
         width = 2 * hidden if config.activation == "swiglu" else hidden
-        self.expand = nn.Linear(config.dim, width, bias=config.bias)
-        self.output = nn.Linear(hidden, config.dim, bias=config.bias)
+        self.expand = Linear(config.dim, width, bias=config.bias)
+        self.output = Linear(hidden, config.dim, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, T, D); returns (B, T, D)."""

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tfzoo.backbone import linear
+
 
 class TokenEmbedding(nn.Module):
     """One learned vector per token, shared with the output layer where the model ties them (Press and Wolf 2017).
@@ -33,7 +35,7 @@ class TokenEmbedding(nn.Module):
 
     def logits(self, x: Tensor) -> Tensor:
         """The same vectors as output weights. x: (..., D); returns (..., V)."""
-        return F.linear(x, self.weight)
+        return linear(x, self.weight)
 
 
 class PatchEmbedding(nn.Module):

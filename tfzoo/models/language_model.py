@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tfzoo.backbone import Cache, Transformer, TransformerConfig
+from tfzoo.backbone import Cache, Packs, Transformer, TransformerConfig
 from tfzoo.layout import Layout
 from tfzoo.models.embedding import TokenEmbedding
 
@@ -54,6 +54,7 @@ class LanguageModelSteps:
         self.model, self.layout = model, prompt
         self.cache = model.decoder.cache(model.config.max_length)
         self.tokens: Tensor | None = None
+        self.packs = Packs()
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """tokens: first the prompts (B, T), then one (R, 1) at a time; returns logits after the last, (R, V)."""
@@ -68,7 +69,9 @@ class LanguageModelSteps:
         self.layout = self.layout.extend(new)
         if self.tokens.shape[1] > self.model.config.max_length:
             tokens, new = self._forget()
-        return self.model.output.logits(self.model.hidden(tokens, new, self.cache)[:, -1])
+        with self.packs.used():
+            x = self.model.hidden(tokens, new, self.cache)
+            return self.model.output.logits(x[:, -1:])[:, 0]
 
     def reorder(self, rows: Tensor, beams: int = 1) -> None:
         """Go on with row rows[i], (R,), as row i; beams: as of `Steps.reorder`."""

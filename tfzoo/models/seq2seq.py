@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from tfzoo.backbone import Cache, Transformer, TransformerConfig
+from tfzoo.backbone import Cache, Packs, Transformer, TransformerConfig
 from tfzoo.layout import Layout
 from tfzoo.models.embedding import TokenEmbedding
 
@@ -94,15 +94,17 @@ class Seq2SeqSteps:
         self.memory, self.memory_layout = model.encode(source, layout), layout
         self.cache = model.decoder.cache(capacity)
         self.length = 0
+        self.packs = Packs()
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """tokens: (R, T) that come next; returns logits after the last of them, (R, V)."""
         rows, new = tokens.shape
         layout = Layout.full(rows, new, tokens.device, start=self.length)
         self.length += new
-        x = self.model.target_embedding(tokens)
-        x = self.model.decoder(x, layout, self.memory, self.memory_layout, self.cache)
-        return self.model.output.logits(x[:, -1])
+        with self.packs.used():
+            x = self.model.target_embedding(tokens)
+            x = self.model.decoder(x, layout, self.memory, self.memory_layout, self.cache)
+            return self.model.output.logits(x[:, -1:])[:, 0]
 
     def reorder(self, rows: Tensor, beams: int = 1) -> None:
         """Go on with row rows[i], (R,), as row i; beams: as of `Steps.reorder`."""
