@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 
 .PHONY: demo bench test exhaustive check format clean
 
-# Two test processes on two cores: threads of their own would only get in each other's way.
+# As many test processes as cores, and one that mostly waits for SLURM: threads of their own would only get in the way.
 test exhaustive check: export OMP_NUM_THREADS = 1
 
 demo: $(VENV)/demo.installed
@@ -20,7 +20,7 @@ bench: $(VENV)/bench.installed
 	$(BIN)/python experiments/speed/bench.py
 
 test: $(VENV)/dev.installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 exhaustive: $(VENV)/dev.installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m exhaustive

@@ -26,7 +26,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 """Of each task, what the model and what the data are told beside the usual."""
 
 
-HEAVY = ("test_devices.py", "test_resume.py", "test_jobs.py", "test_thrown.py")
+HEAVY = ("test_devices.py", "test_resume.py", "test_jobs.py", "test_submit.py", "test_thrown.py")
 """The files that take longest: begun first, no process is left alone with one of them in the end."""
 
 
