@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
-from tfzoo.tracking.readings import Figures, read_curves, read_rows, thinned
+import pytest
+
+from tfzoo.tracking.readings import Figures, lower_is_better, read_curves, read_rows, thinned
 
 
 def test_curves_are_of_every_metric_and_of_finite_values(tmp_path):
@@ -43,6 +45,19 @@ def test_the_best_is_found_wherever_its_column_stands(tmp_path):
     ):
         file.write_text(f"{head}\n{rows}")
         assert Figures.read(file).best == {"val/loss": (2.0, 2)}, head
+
+
+@pytest.mark.parametrize(
+    "metric", ["val/loss", "val/word_perplexity", "val/WER", "val/rmse", "grad_norm"]
+)
+def test_of_these_less_is_better(metric):
+    assert lower_is_better(metric)
+    assert not lower_is_better(metric, {metric: "max"})
+
+
+@pytest.mark.parametrize("metric", ["val/accuracy", "val/bleu", "val/normalized_gain", "val/power"])
+def test_of_these_more_is_better(metric):
+    assert not lower_is_better(metric)
 
 
 def test_a_thinned_curve_keeps_its_means_and_its_end():

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tfzoo.cli import main
 from tfzoo.tracking.metrics import MetricsFile
 from tfzoo.tracking.readings import Figures
 from tfzoo.tracking.runs import Run
@@ -235,3 +236,25 @@ def test_the_table_imports_no_torch():
     assert not {"torch", "lightning", "datasets", "numpy", "wandb", "matplotlib", "plotext"} & set(
         done.stdout.split()
     )
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"started": 7, "ended": "today", "job": "12", "pace": [1]},
+        {
+            "started": None,
+            "ended": {"how": 3, "time": 4},
+            "job": {"id": 12},
+            "pace": {"count": "x"},
+        },
+        {"started": "2026-11-24", "git": "ab", "best": "val/loss", "parameters": "many"},
+    ],
+)
+def test_what_somebody_wrote_into_a_runs_files_hides_no_run(run, entry):
+    for strange in ({"options": 3}, {"arguments": [1]}, {"sweep": "s"}, {"job": 12}):
+        submitted(run, **strange)
+        (run.folder / "provenance.json").write_text(json.dumps([entry]))
+        assert Row(run).circumstances.submitted is None
+        assert Row(run).to_dict()["run"] == "a"
+        assert main(["jobs", "--runs", str(run.folder.parents[1]), "--all"]) == 0

@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-_LOWER = re.compile(r"loss|perplexity|bits|error|norm|seconds|memory", re.I)
+_LOWER = re.compile(
+    r"loss|perplexity|bits|error|seconds|memory|(?<![a-z])(norm|wer|cer|ter|nll|r?mse|mae)(?![a-z])",
+    re.I,
+)
 
 Curve = list[tuple[int, float]]
 """Values of a metric, each after how many steps, in the order of their rows."""

@@ -52,6 +52,10 @@ class State:
         return f"{self.word} ({self.why})" if self.why else self.word
 
 
+_DICTS = ("job", "ended", "pace", "git", "best", "resumed")
+"""Of an entry of provenance.json what is a dict, where it is there."""
+
+
 class Circumstances:
     """What a run's folder says of how it came to be: its submission, and an entry for each time it was trained."""
 
@@ -68,7 +72,8 @@ class Circumstances:
             entries = json.loads(provenance_file(self.run).read_bytes())
         except (OSError, ValueError):
             return []
-        return [e for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
+        entries = entries if isinstance(entries, list) else []
+        return [_sound(entry) for entry in entries if isinstance(entry, dict)]
 
     @property
     def began(self) -> bool:
@@ -130,6 +135,11 @@ class Circumstances:
 
     def _error(self) -> str:
         return (self.submitted.error() if self.submitted else None) or ""
+
+
+def _sound(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry of provenance.json without what is not of its kind: somebody may have edited it."""
+    return {k: v for k, v in entry.items() if k not in _DICTS or isinstance(v, dict)}
 
 
 def job_of(entry: Mapping[str, Any]) -> str | None:

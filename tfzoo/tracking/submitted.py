@@ -39,9 +39,24 @@ class Submitted:
     def of(cls, run: Run) -> Submitted | None:
         """What a run's folder says; None where it was never submitted, or somebody damaged the file."""
         try:
-            return cls(**json.loads(submission_file(run).read_text(encoding="utf-8")))
+            found = cls(**json.loads(submission_file(run).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return None
+        return found if found._is_sound() else None
+
+    def _is_sound(self) -> bool:
+        """Whether all is of its kind: a person may have written it."""
+        texts = (self.submitted, self.directory, self.script, self.comment, self.job or "")
+        lists = (self.options, self.arguments)
+        return (
+            all(isinstance(text, str) for text in texts)
+            and all(
+                isinstance(some, list) and all(isinstance(one, str) for one in some)
+                for some in lists
+            )
+            and isinstance(self.resources, dict)
+            and isinstance(self.sweep or {}, dict)
+        )
 
     def write(self, run: Run) -> None:
         text = json.dumps(asdict(self), indent=2, ensure_ascii=False)
@@ -78,9 +93,9 @@ def now() -> str:
     return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
-def seconds(time: str | None) -> float:
+def seconds(time: Any) -> float:
     """Seconds since 1970 of a time as ISO 8601; 0 where it is none."""
     try:
-        return datetime.fromisoformat(time or "").timestamp()
-    except ValueError:
+        return datetime.fromisoformat(time).timestamp()
+    except (ValueError, TypeError, OverflowError):
         return 0.0
