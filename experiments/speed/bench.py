@@ -13,7 +13,7 @@ import os
 import platform
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -21,13 +21,14 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # read once, when torch is imported
+os.environ["WANDB_MODE"] = "offline"  # nobody wants these runs, and no network in the figures
 
 import decoding
 import framework
 import loading
 import starting
 import torch
-from contest import Contestant, Result, contest, product_rate
+from contest import ROUND, Contestant, Result, contest, product_rate
 from report import markdown
 from training import ON_CUDA, WORKS, Work
 
@@ -52,7 +53,7 @@ class Bench:
         self.rows: list[dict[str, Any]] = []
         self.notes: dict[str, Any] = {}
         if self.rates["bf16"] < SLOW * self.rates["32"] and "bf16" in options.precision:
-            options.precision = [p for p in options.precision if p != "bf16"]
+            options.precision = [p for p in options.precision if p != "bf16"] or ["32"]
             self.say(
                 f"bfloat16 is left out: this machine computes its products at "
                 f"{self.rates['bf16'] / self.rates['32']:.1%} of float32's rate"
@@ -75,6 +76,12 @@ class Bench:
                 flush=True,
             )
 
+    def contest(
+        self, contestants: Sequence[Contestant], memory: bool = True, warm_up: int = 1
+    ) -> list[Result]:
+        turn = 0.0 if self.options.small else ROUND
+        return contest(contestants, self.options.rounds, self.device, memory, warm_up, turn)
+
     def works(self) -> Iterator[Work]:
         chosen = WORKS | (ON_CUDA if self.device.type == "cuda" and not self.options.small else {})
         for make, shape in chosen.values():
@@ -87,7 +94,7 @@ class Bench:
                 for compiled in self.options.compiled:
                     contestants = list(work.contestants(precision, compiled, self.device))
                     warm_up = 3 if compiled else 1
-                    results = contest(contestants, self.options.rounds, self.device, True, warm_up)
+                    results = self.contest(contestants, True, warm_up)
                     how = f"{precision}{' compiled' if compiled else ''}"
                     share = {"flops": flops, "product_rate": self.rates[precision]}
                     self.add("training", work.name, results, work.count, work.unit, how=how, **share)  # fmt: skip
@@ -103,7 +110,7 @@ class Bench:
             lambda: decoding.translation(translator, 32, 5, self.device),
         ):
             work = make()
-            results = contest(work.contestants, self.options.rounds, self.device, False, 0)
+            results = self.contest(work.contestants)
             self.add("decoding", work.name, results, work.count, work.unit, how="32")
 
     def loading(self) -> None:
@@ -113,7 +120,7 @@ class Bench:
         precision = self.options.precision[-1]
         few = 2 if self.options.small else 8
         epoch = loading.translations(self.options.data, shape, precision, few, self.device)
-        results = contest(epoch.contestants, self.options.rounds, self.device, False, 0)
+        results = self.contest(epoch.contestants, False, 0)
         self.add("loading", epoch.name, results, epoch.counts, "tokens", how=precision)
         self.notes["padding"] = epoch.padding
         text = loading.GenerationData("shakespeare", tokenizer="characters", context=256)
@@ -196,14 +203,20 @@ def main() -> None:
         print(f"matrix product, {precision}: {rate / 1e9:,.0f} GFLOP/s")
     if options.profile:
         return profiled(bench)
+    text = ""
     for part in options.only:
         getattr(bench, part)()
-    found = bench.machine() | {"rows": bench.rows} | bench.notes
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "bench.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    text = markdown(found)
-    (options.out / "bench.md").write_text(text, encoding="utf-8")
+        text = written(bench.machine() | {"rows": bench.rows} | bench.notes, options.out)
     print(f"\n{text}\n{options.out}/bench.json and bench.md", flush=True)
+
+
+def written(found: dict[str, Any], out: Path) -> str:
+    """After every part, for the next one may fail. Returns the page."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "bench.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    text = markdown(found)
+    (out / "bench.md").write_text(text, encoding="utf-8")
+    return text
 
 
 def parser() -> argparse.ArgumentParser:

@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 OURS = "tfzoo"
+ROUND = 1.0
+"""Seconds that a contestant's turn takes at least: work that is shorter is done several times."""
 
 
 @dataclass
@@ -47,27 +49,32 @@ def contest(
     device: torch.device,
     memory: bool = True,
     warm_up: int = 1,
+    turn_seconds: float = ROUND,
 ) -> list[Result]:
-    """Each once, then each again, in another order every round; before that, `warm_up` works that do not count."""
+    """Each in turn, in another order every round; before that, works of each that do not count, `warm_up` and more."""
     results = {c.name: Result(c.name) for c in contestants}
+    repeats = 1
     for one in contestants:
         for _ in range(warm_up):
             one.work()
         if memory:
             results[one.name].peak = peak(one, device)
+        repeats = max(repeats, round(turn_seconds / seconds(one.work, device)))
     for turn in range(rounds):
         first = turn % len(contestants)
         for one in [*contestants[first:], *contestants[:first]]:
-            results[one.name].seconds.append(seconds(one.work, device))
+            results[one.name].seconds.append(seconds(one.work, device, repeats))
     return list(results.values())
 
 
-def seconds(work: Callable[[], Any], device: torch.device) -> float:
+def seconds(work: Callable[[], Any], device: torch.device, repeats: int = 1) -> float:
+    """Of one work, as the mean of several after each other, between which a device is not waited for."""
     wait(device)
     began = time.perf_counter()
-    work()
+    for _ in range(repeats):
+        work()
     wait(device)
-    return time.perf_counter() - began
+    return (time.perf_counter() - began) / repeats
 
 
 def wait(device: torch.device) -> None:
@@ -77,7 +84,8 @@ def wait(device: torch.device) -> None:
 
 def peak(one: Contestant, device: torch.device) -> int:
     """Bytes at the peak of one work, with what is kept between two; nobody else's."""
-    kept = sum({t.data_ptr(): t.untyped_storage().nbytes() for t in one.kept()}.values())
+    storages = [tensor.untyped_storage() for tensor in one.kept()]
+    kept = sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
     if device.type == "cuda":
         wait(device)
         before = torch.cuda.memory_allocated(device)

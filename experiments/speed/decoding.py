@@ -34,6 +34,7 @@ def generation(shape: Shape, batch: int, tokens: int, device: torch.device) -> D
     assert isinstance(model, LanguageModel)
     gpt2: Any = evaluated(work.makers["transformers GPT-2"], device)
 
+    @torch.inference_mode()
     def ours() -> Any:
         layout = Layout.full(*prompt.shape, device)
         return decode(model.steps(layout), prompt, Greedy(), Limits(None, tokens))
@@ -51,7 +52,10 @@ def generation(shape: Shape, batch: int, tokens: int, device: torch.device) -> D
 
     assert len(ours()[0][0].tokens) == tokens == theirs().shape[1] - prompt.shape[1]
     check_without_cache(model, prompt, ours()[0][0].tokens)
-    contestants = [Contestant(OURS, ours), Contestant("transformers GPT-2", theirs)]
+    contestants = [
+        Contestant(OURS, ours, model.parameters),
+        Contestant("transformers GPT-2", theirs, gpt2.parameters),
+    ]
     return Decoding(f"generation, batch {batch}", batch * tokens, contestants)
 
 
@@ -75,6 +79,7 @@ def translation(shape: Shape, batch: int, beams: int, device: torch.device) -> D
     theirs: Any = evaluated(lambda: (marian(shape), lambda: source), device)
     strategy = Beam(beams) if beams > 1 else Greedy()
 
+    @torch.inference_mode()
     def ours() -> Any:
         layout = Layout.full(*source.shape, device)
         steps = model.steps(source, layout, tokens + 1)
@@ -93,7 +98,10 @@ def translation(shape: Shape, batch: int, beams: int, device: torch.device) -> D
         )
 
     assert len(ours()[0][0].tokens) == tokens == marians().shape[1] - 1
-    contestants = [Contestant(OURS, ours), Contestant("transformers Marian", marians)]
+    contestants = [
+        Contestant(OURS, ours, model.parameters),
+        Contestant("transformers Marian", marians, theirs.parameters),
+    ]
     how = f"beam of {beams}" if beams > 1 else "greedy"
     return Decoding(f"translation, {how}, batch {batch}", batch * tokens, contestants)
 

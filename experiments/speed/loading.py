@@ -1,7 +1,8 @@
 """Real batches: sentences of many lengths, of which only the tokens that are no padding count.
 
-Ours are sentences of like length within a budget of tokens; others take so many sentences as they come, and pad them to
-the longest.
+Ours are sentences of like length within a budget of tokens; others take so many sentences as they come, or sorted by
+the length of their sources, and pad them to the longest. Batches are made beforehand: what loading costs a step is in
+`framework`, whose bare loop loads too.
 """
 
 from __future__ import annotations
@@ -59,47 +60,50 @@ def translations(
     path: str, shape: Shape, precision: str, batches: int, device: torch.device
 ) -> Epoch:
     """A translator's training on the sentences of a set, as many tokens in ours as in a batch of the shape's size."""
+    max_length = min(4 * shape.length, shape.batch * shape.length)
     data = TranslationData(
         path,
         vocab_size=shape.vocabulary,
         shared_vocabulary=True,
-        max_length=min(4 * shape.length, shape.batch * shape.length),
+        max_length=max_length,
         truncate=True,
         batch_tokens=shape.batch * shape.length,
     )
-    facts = data.facts
-    room = replace(shape, length=4 * shape.length + 1, vocabulary=facts.source.vocab_size)
+    vocabulary, filler = data.facts.source.vocab_size, data.facts.source.pad
+    room = replace(shape, length=4 * shape.length + 1, vocabulary=vocabulary)
     taken = list(islice(cycle(data.train_dataloader()), batches))
     sentences = sum(len(batch.source) for batch in taken)
-    as_they_come = list(islice(cycle(pairs(data)), sentences))
+    as_they_come = list(islice(cycle(pairs(data, max_length)), sentences))
     each = -(-sentences // batches)
-    padded = [
-        [pad([pair[side] for pair in as_they_come[start : start + each]], facts.source.pad) for side in (0, 1)]
-        for start in range(0, sentences, each)
-    ]  # fmt: skip
-    counts = {OURS: sum(real(batch)[1] for batch in taken)}
-    theirs = "transformers Marian"
-    counts[theirs] = sum(len(side) for pair in as_they_come for side in pair)
-    computed = sum(side.numel() for pair in padded for side in pair)
     torch.manual_seed(0)
     model, _ = translator(replace(room, batch=1), device).makers[OURS]()
     ours = trained_on(OURS, model, [_ours(model, b.to(device)) for b in taken], precision, device)
-    torch.manual_seed(0)
-    other = marian(room)
-    losses = [
-        _marians(other, *(side.to(device) for side in pair), facts.source.pad) for pair in padded
-    ]
-    contestants = [ours, trained_on(theirs, other, losses, precision, device)]
-    shares = {OURS: share_of_padding(data), theirs: padding(computed, counts[theirs])}
+    contestants, counts = [ours], {OURS: sum(real(batch)[1] for batch in taken)}
+    shares = {OURS: share_of_padding(data)}
+    for name, rows in {
+        "transformers Marian": as_they_come,
+        "Marian, by length": sorted(as_they_come, key=lambda pair: len(pair[0])),
+    }.items():
+        padded = [
+            [pad([pair[side] for pair in rows[start : start + each]], filler) for side in (0, 1)]
+            for start in range(0, sentences, each)
+        ]
+        counts[name] = sum(len(side) for pair in rows for side in pair)
+        shares[name] = padding(sum(side.numel() for pair in padded for side in pair), counts[name])
+        torch.manual_seed(0)
+        other = marian(room)
+        losses = [_marians(other, *(side.to(device) for side in pair), filler) for pair in padded]
+        contestants.append(trained_on(name, other, losses, precision, device))
     return Epoch(f"real sentences, {batches} batches", contestants, counts, shares)
 
 
-def pairs(data: TranslationData) -> Iterator[tuple[list[int], list[int]]]:
+def pairs(data: TranslationData, longest: int) -> Iterator[tuple[list[int], list[int]]]:
     """Token ids of the training split in a random order; a source ends with <eos>, a target is fed with <bos>."""
     source, target = data.columns
     for row in load(data.path)["train"].shuffle(seed=0):
-        ids = [data.source.encode(row[source]), data.target.encode(row[target])]
-        yield (*ids[0], data.source.eos), (data.target.bos, *ids[1])  # type: ignore[misc]
+        ids = data.source.encode(row[source])[: longest - 1]
+        theirs = data.target.encode(row[target])[: longest - 1]
+        yield [*ids, data.source.eos], [data.target.bos, *theirs]
 
 
 def pad(rows: list[list[int]], filler: int) -> Tensor:

@@ -30,11 +30,12 @@ def _page(found: dict[str, Any]) -> Iterator[str]:
 
 def _contests(rows: list[dict[str, Any]]) -> Iterator[str]:
     yield ""
-    yield "Ratio: tfzoo over the best other, of rates; below it that of peak memory."
-    yield "Share: achieved FLOP/s of the matrix products' rate."
+    yield "Ratio: of tfzoo's rate to the best other's; memory: of its peak to the least other's. Rates are of the"
+    yield "median round, spread is from the slowest to the fastest. Share: achieved FLOP/s of the products' rate."
+    yield "Compiled, tfzoo's networks are so block by block, as `CompileBlocks` does it, and others whole."
     yield ""
-    yield "| work | precision | who | rate | share | peak MB | ratio | memory |"
-    yield "|---|---|---|--:|--:|--:|--:|--:|"
+    yield "| work | precision | who | rate | spread | share | peak MB | ratio | memory |"
+    yield "|---|---|---|--:|--:|--:|--:|--:|--:|"
     for (work, how), some in groupby(rows, key=lambda row: (row["work"], row.get("how", ""))):
         contest = list(some)
         ratio, memory = ratios(contest)
@@ -45,9 +46,10 @@ def _contests(rows: list[dict[str, Any]]) -> Iterator[str]:
             if row["peak"] is not None:
                 peak = f"{row['peak'] / 1e6:,.0f}"
             ours = row["name"] == OURS
+            spread = f"{(max(row['rounds']) - min(row['rounds'])) / row['seconds']:.0%}"
             shown = (f"**{ratio:.2f}**", f"{memory:.2f}" if memory else "") if ours else ("", "")
             rate = f"{row['rate']:,.0f} {row['unit']}"
-            yield _row(work, how, row["name"], rate, share, peak, *shown)
+            yield _row(work, how, row["name"], rate, spread, share, peak, *shown)
 
 
 def ratios(contest: list[dict[str, Any]]) -> tuple[float, float | None]:

@@ -6,6 +6,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,19 +37,19 @@ class Start:
 
 def started(command: Sequence[str]) -> tuple[float, float]:
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    began = time.perf_counter()
-    process = subprocess.Popen(
-        command,
-        env={**os.environ, "PYTHONPATH": path, "WANDB_MODE": "offline"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    assert process.stderr is not None
-    said = process.stderr.read()
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    wall = time.perf_counter() - began
-    assert process.returncode == 0, said.decode()
+    with tempfile.TemporaryFile() as said:  # no pipe, which a process of W&B's would keep open
+        began = time.perf_counter()
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, "PYTHONPATH": path, "WANDB_MODE": "offline"},
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+        )
+        _, status, used = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        said.seek(0)
+        assert process.returncode == 0, said.read().decode()
     return wall, used.ru_utime + used.ru_stime
 
 

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from contest import OURS, Contestant, autocast
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from tfzoo.backbone import Transformer, TransformerConfig
 from tfzoo.backbone.attention import Attention, explicit
@@ -78,15 +80,13 @@ class Work:
 
     def flops(self) -> float:
         """Floating-point operations of a step of ours, forward and back: those of all, for the shapes are the same."""
-        from torch.utils.flop_counter import FlopCounterMode
-
-        module, logits = self.makers[OURS]()
-        for part in module.modules():
-            if isinstance(part, Attention):
-                part.kernel = explicit  # the counter knows no fused one of a CPU
-        module.to(self.targets.device)
-        with FlopCounterMode(display=False) as counted:
-            self.loss(logits)().backward()
+        with FakeTensorMode(allow_non_fake_inputs=True), torch.device(self.targets.device):
+            module, logits = self.makers[OURS]()
+            for part in module.modules():
+                if isinstance(part, Attention):
+                    part.kernel = explicit  # the counter knows no fused one of a CPU
+            with FlopCounterMode(display=False) as counted:
+                self.loss(logits)().backward()
         return counted.get_total_flops()
 
 

@@ -52,6 +52,15 @@ def test_everything_else_goes_by_the_weight_itself():
     assert not packs.packed
 
 
+def test_weights_that_are_computed_are_not_packed():
+    layer, packs = Linear(16, 16), Packs()
+    torch.nn.utils.parametrizations.weight_norm(layer)
+    x = few(layer)
+    with torch.no_grad(), packs.used():
+        assert torch.equal(layer(x), F.linear(x, layer.weight, layer.bias))
+    assert not packs.packed
+
+
 def test_weights_that_change_are_packed_anew_by_the_next_decoding():
     layer = Linear(16, 16)
     x = few(layer)

@@ -18,8 +18,7 @@ from tfzoo.layout import Layout
 class SelfCache:
     """The keys and values of one self-attention; room for `capacity` of them is taken once.
 
-    They are kept by time, (capacity, R, K, E), so that those in use lie together; and once rows are reordered there is
-    room for them twice, between which they go to and fro: no step takes new memory.
+    They are kept by time, (capacity, R, K, E), so that those in use lie together.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -27,7 +26,6 @@ class SelfCache:
         self.length = 0
         self.keys: Tensor | None = None
         self.values: Tensor | None = None
-        self._spare: dict[str, Tensor] = {}
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Add keys and values (B, K, T, E); returns all so far, each (B, K, S, E).
@@ -46,21 +44,25 @@ class SelfCache:
         self.length = end
         return self.keys[:end].permute(1, 2, 0, 3), self.values[:end].permute(1, 2, 0, 3)
 
-    def reorder(self, rows: Tensor) -> None:
-        """Keep row rows[i] as row i. Only the part in use is copied."""
-        if self.keys is not None and self.values is not None:
-            self.keys = self._select("keys", self.keys, rows)
-            self.values = self._select("values", self.values, rows)
+    def reorder(self, rows: Tensor, room: Tensor | None = None) -> Tensor | None:
+        """Keep row rows[i] as row i. Only the part in use is copied: without gradients, for decoding.
 
-    def _select(self, name: str, kept: Tensor, rows: Tensor) -> Tensor:
+        room: memory to copy to. Returns what is free afterwards, as room for the next: so a step of a whole stack takes
+        no new memory.
+        """
+        if self.keys is not None and self.values is not None:
+            self.keys, room = self._select(self.keys, rows, room)
+            self.values, room = self._select(self.values, rows, room)
+        return room
+
+    @torch.no_grad()
+    def _select(self, kept: Tensor, rows: Tensor, room: Tensor | None) -> tuple[Tensor, Tensor]:
         shape = (self.capacity, len(rows), *kept.shape[2:])
-        room = self._spare.get(name)
         if room is None or room.numel() < math.prod(shape):
             room = kept.new_empty(math.prod(shape))
         chosen = room[: math.prod(shape)].view(shape)
         torch.index_select(kept[: self.length], 1, rows, out=chosen[: self.length])
-        self._spare[name] = kept.view(-1)
-        return chosen
+        return chosen, kept.view(-1)
 
 
 class CrossCache:
@@ -94,6 +96,7 @@ class Cache:
         self.layout: Layout | None = None
         self.sharing = 1  # rows of each memory
         self.memories: int | None = None  # how many there are, once rows were reordered
+        self.room: Tensor | None = None  # in which the next rows are put in order
 
     def extend(self, layout: Layout) -> Layout:
         """Note that tokens of this layout come next; returns the layout of all keys, theirs included."""
@@ -104,14 +107,14 @@ class Cache:
         """Keep row rows[i], (R,), as row i: for beams that branch and for sentences that are done.
 
         beams: above 1, rows come in groups of so many that share a memory; groups stay in their order, or leave whole.
-        Returns which memories stay, (M,), or None for all as they are; those are not copied.
+        Returns which memories stay, (M,); or, of groups none of which has left, None: these are not copied.
         """
         memories: Tensor | None = rows[::beams] // self.sharing
         if beams > 1 and len(rows) // beams == self.memories:
             memories = None
         self.sharing, self.memories = beams, len(rows) // beams
         for self_cache, cross_cache in self.blocks:
-            self_cache.reorder(rows)
+            self.room = self_cache.reorder(rows, self.room)
             if memories is not None:
                 cross_cache.select(memories)
         if self.layout is not None:

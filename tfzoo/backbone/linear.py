@@ -19,12 +19,12 @@ class Packs:
     """Weights in the form that oneDNN multiplies few rows with fastest, made when they are first used.
 
     Torch's own product of a few rows with a weight leaves half of a CPU idle. Packed weights are copies: they are for
-    one decoding, in which no weight changes. Each belongs to a weight of the network, or to some rows of one, which
-    outlives them.
+    one decoding, in which no weight changes. Each belongs to a parameter of the network, or to some rows of one.
     """
 
     def __init__(self) -> None:
-        self.packed: dict[tuple[int, torch.Size], Tensor] = {}
+        # With the weight itself, whose address nobody else can have in the meantime.
+        self.packed: dict[tuple[int, torch.Size], tuple[Tensor, Tensor]] = {}
 
     @contextmanager
     def used(self) -> Iterator[None]:
@@ -37,10 +37,10 @@ class Packs:
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         place = weight.data_ptr(), weight.shape
-        if (packed := self.packed.get(place)) is None:
+        if place not in self.packed:
             packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), len(x))
-            self.packed[place] = packed
-        return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+            self.packed[place] = weight, packed
+        return torch.ops.mkldnn._linear_pointwise(x, self.packed[place][1], bias, "none", [], "")
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -59,7 +59,8 @@ def _packable(x: Tensor, weight: Any) -> bool:
     return (
         x.dim() == 3
         and x.shape[1] == 1
-        and type(weight) in (Tensor, nn.Parameter)
+        and nn.Parameter
+        in (type(weight), type(weight._base))  # else it is computed, maybe anew each time
         and x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and not torch.is_grad_enabled()

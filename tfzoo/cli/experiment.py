@@ -188,7 +188,7 @@ class ExperimentCLI(LightningCLI):
         )
         callbacks = listed(settings.get("callbacks"))
         settings["callbacks"] = watched(
-            callbacks_of(self.run, callbacks, self.model.best, bool(settings["logger"])), settings
+            callbacks_of(self.run, callbacks, self.model.best, settings["logger"]), settings
         )
         trainer = super().instantiate_trainer(**kwargs)
         check_tasks(trainer)

@@ -70,7 +70,9 @@ def loggers_of(
     return placed
 
 
-def callbacks_of(run: Run, asked: list[Any], best: tuple[str, str], has_loggers: bool) -> list[Any]:
+def callbacks_of(
+    run: Run, asked: list[Any], best: tuple[str, str], loggers: list[Any]
+) -> list[Any]:
     """Those asked for and, of each kind of the house that is not among them, one."""
     callbacks = list(asked)
     if not any(isinstance(c, ModelCheckpoint) for c in callbacks):
@@ -91,9 +93,10 @@ def callbacks_of(run: Run, asked: list[Any], best: tuple[str, str], has_loggers:
     for kind in (Guard, Stop, Show, Pace, Throughput, LearningRateMonitor, EndOthers):
         if not any(isinstance(c, kind) for c in callbacks):
             callbacks = [kind(), *callbacks]
-    if not has_loggers:
-        idle = (LearningRateMonitor, Throughput)
-        callbacks = [c for c in callbacks if not isinstance(c, idle)]
+    if not loggers:
+        callbacks = [c for c in callbacks if not isinstance(c, LearningRateMonitor)]
+    if all(isinstance(logger, MetricsLogger) for logger in loggers):  # which takes no times
+        callbacks = [c for c in callbacks if not isinstance(c, Throughput)]
     return callbacks
 
 

@@ -61,7 +61,7 @@ def gathered(run: Run) -> list[Record]:
     lives = Circumstances(run).entries
     times = {_what(record): record["timestamp"] for record in numbers}
     rows = _rows(run, times, lives)
-    rows += _beside({key for row in rows for key in row["metrics"]}, numbers)
+    rows += _beside(rows, numbers)
     seen = {what for record in media for what in _each(record)}
     redrawn &= {key for record in media for key in record["metrics"]}
     # Rows are numbered by the step that they end, from 0; pictures by how many were done.
@@ -171,12 +171,19 @@ def _rows(
     return found
 
 
-def _beside(known: set[str], numbers: Sequence[Record]) -> Iterator[Record]:
-    """What was logged for the dashboard alone, as the speed of a training is, of whose metrics none is known."""
-    for record in numbers:
-        metrics = {key: value for key, value in record["metrics"].items() if key not in known}
-        if metrics:
-            yield record | {"metrics": metrics}
+def _beside(rows: Sequence[Record], numbers: Sequence[Record]) -> list[Record]:
+    """Of what was logged for the dashboard, all where there is no metrics.csv; else what that never takes: speed.
+
+    Of steps that were taken back, as metrics.csv knows, nothing.
+    """
+    if not rows:
+        return list(numbers)
+    end = max(row["step"] for row in rows)
+    return [
+        record
+        for record in numbers
+        if record["step"] <= end and all(key.startswith("throughput/") for key in record["metrics"])
+    ]
 
 
 def _began(run: Run, lives: Sequence[Mapping[str, Any]]) -> float:

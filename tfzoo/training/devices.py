@@ -15,9 +15,10 @@ BYTES = {
 }
 
 
-def peak_flops(device: str, dtype: torch.dtype) -> float:
+def peak_flops(device: str, dtype: torch.dtype | str) -> float:
     """Floating-point operations a second of a device, dense, as its maker promises them.
 
+    dtype: of the products; "tfloat32" for float32 by tensor cores.
     Raises ValueError for a device or a dtype that is in no table.
     """
     name = device.lower().removeprefix("nvidia ").strip()
@@ -37,7 +38,8 @@ def peak_flops(device: str, dtype: torch.dtype) -> float:
         )
     # Of these the table has the figures for two cards at once, or (from 16 bits down) for sparse matrices.
     pair = name == "h100 nvl"
-    sparse = name.startswith("h200") and dtype.itemsize == 2
+    short = dtype == "tfloat32" or getattr(dtype, "itemsize", 4) == 2
+    sparse = name.startswith("h200") and short
     return table[dtype] / (2 if pair or sparse else 1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from lightning.fabric.utilities.throughput import Throughput as Rates
 from lightning.fabric.utilities.throughput import get_available_flops
 from lightning.pytorch.callbacks import ThroughputMonitor
 from lightning.pytorch.trainer.states import RunningStage
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
 from torch import Tensor
 
 from tfzoo.layout import Layout
@@ -33,8 +34,9 @@ class Throughput(ThroughputMonitor):
     """Logs, of the steps since it last did: samples and tokens a second, FLOP/s, and model FLOPs utilisation.
 
     Under `throughput/`, each for one device: `samples_per_second`; `tokens_per_second`, of those whose loss counts;
-    `flops_per_second` and `mfu` (Chowdhery et al. 2022, appendix B), where the peak of the device is known. Not in
-    metrics.csv, in which a run that was killed and resumed reads as one that never was, and times never do.
+    `flops_per_second` and `mfu` (Chowdhery et al. 2022, appendix B), where the peak of the device is known, estimated
+    from the operations of one batch. Not in metrics.csv, in which a run that was killed and resumed reads as one that
+    never was, and times never do.
 
     Lightning's monitor waits for the device at every step, and takes a window of a hundred for granted. Here the device
     is waited for where something is logged, and the time of validations is left out.
@@ -50,13 +52,17 @@ class Throughput(ThroughputMonitor):
         self.device_flops = device_flops
         self.flops: float | None = None  # of a training step, for each number that a batch holds
         self.size = 0  # numbers of the batches since it last logged
+        self.done = 0  # tokens or samples then
         self.left = 0.0  # when training was interrupted
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "fit":
             return
-        self.precision = Precision.of(trainer.precision)
-        peak = self.device_flops or known_peak(trainer.strategy.root_device, self.precision.compute)
+        peak = None
+        with suppress(ValueError):  # of precisions that nobody can plan, speed is told and no FLOPs
+            self.precision = Precision.of(trainer.precision)
+            device = trainer.strategy.root_device
+            peak = self.device_flops or known_peak(device, self.precision.compute)
         self.available_flops = peak  # type: ignore[assignment]
         self._throughputs[TRAINING] = Rates(peak, trainer.world_size, **self.kwargs)
 
@@ -70,19 +76,30 @@ class Throughput(ThroughputMonitor):
             return
         # Read from the device, which waits for it.
         done = int(pl_module.step_mean.done) // trainer.world_size
-        flops = None
-        if self.available_flops:
-            if self.flops is None:
-                self.flops = step_flops(pl_module, batch, self.precision) / numbers(batch)
-            flops = round(self.flops * self.size)
-        self.size = 0
+        # Lightning's window wants figures that grow, and no fewer tokens than samples.
+        self.done = max(done, self.done + 1, self._samples[TRAINING])
         self._throughputs[TRAINING].update(
             time=time.perf_counter() - self._t0s[TRAINING],
             batches=self._batches[TRAINING],
             samples=self._samples[TRAINING],
-            lengths=max(done, self._samples[TRAINING]),
-            flops=flops,
+            lengths=self.done,
+            flops=self._flops(pl_module, batch),
         )
+        self.size = 0
+
+    def _flops(self, pl_module: Any, batch: Any) -> int | None:
+        if not self.available_flops:
+            return None
+        if self.flops is None:
+            try:
+                self.flops = step_flops(pl_module, batch, self.precision) / numbers(batch)
+            except (
+                Exception
+            ) as error:  # of whatever a task's loss does; no statistic is worth a training
+                rank_zero_warn(f"no FLOPs are logged, for none can be counted: {error}")
+                self.available_flops = None
+                return None
+        return round(self.flops * self.size)
 
     @staticmethod
     def _logs(trainer: Any) -> bool:
@@ -105,6 +122,8 @@ class Throughput(ThroughputMonitor):
 
     @rank_zero_only
     def on_validation_start(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.strategy.root_device.type == "cuda":
+            torch.cuda.synchronize()  # the steps still under way are of training
         self.left = time.perf_counter()
 
     @rank_zero_only
@@ -128,7 +147,8 @@ def known_peak(device: torch.device, dtype: torch.dtype) -> float | None:
     for chip in ("h200 nvl1", "h200 sxm1", "h100 nvl"):
         kind, form = chip[:4], chip[5:8]
         if kind in name and (form in name or form == "sxm"):
-            return peak_flops(chip, dtype)
+            fast = dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest"
+            return peak_flops(chip, "tfloat32" if fast else dtype)
     return get_available_flops(device, dtype)
 
 
