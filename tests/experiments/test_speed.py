@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 BENCH = Path(__file__).parents[2] / "experiments/speed/bench.py"
 
 
+@pytest.mark.skipif(find_spec("transformers") is None, reason="needs the extra bench")
 @pytest.mark.slow
 @pytest.mark.data
 def test_every_part_on_tiny_shapes(tmp_path):
