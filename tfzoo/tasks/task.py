@@ -201,9 +201,15 @@ class Task(LightningModule):
 
     def anew(self) -> Self:
         """An untrained task of the same facts and settings."""
-        settings: dict[str, Any] = dict(self.settings)
-        settings["backbone"] = TransformerConfig(**settings["backbone"])
-        return type(self)(facts=self.facts, **settings)
+        return self._of(self.facts, self.settings)
+
+    @classmethod
+    def _of(cls, facts: Facts, settings: dict[str, Any]) -> Self:
+        """The task of such settings as it keeps them, and a checkpoint carries them."""
+        made: dict[str, Any] = dict(settings)
+        if isinstance(made.get("backbone"), dict):
+            made["backbone"] = TransformerConfig(**made["backbone"])
+        return cls(facts=facts, **made)
 
     def configure_model(self) -> None:
         """Shares the network out where the strategy has a mesh of devices (FSDP2)."""
@@ -299,10 +305,7 @@ class Task(LightningModule):
         if not (isinstance(kind, type) and issubclass(kind, cls)):
             raise ValueError(f"{path} is of task {name}; this needs {cls.__name__}")
         try:
-            settings = dict(carried["settings"])
-            if isinstance(settings.get("backbone"), dict):
-                settings["backbone"] = TransformerConfig(**settings["backbone"])
-            task = kind(facts=kind.facts_class.from_dict(carried["facts"]), **settings)
+            task = kind._of(kind.facts_class.from_dict(carried["facts"]), carried["settings"])
             task.check_weights(checkpoint["state_dict"])
             task.load_state_dict(checkpoint["state_dict"])
         except Exception as error:  # whatever another version wrote, or somebody's editor
