@@ -1,4 +1,4 @@
-"""How long `tfzoo runs` takes over 1,000 runs of 500 rows: wall time of the whole command, its start included.
+"""How long `tfzoo runs` and `tfzoo compare` take over 1,000 runs of 500 rows: wall time of whole commands, start and all.
 
     python experiments/speed/many_runs.py [--runs 1000] [--rows 500] [--times 5]
 
@@ -20,12 +20,15 @@ import time
 from pathlib import Path
 
 COMMANDS = {
-    "the table": [],
-    "sorted by a metric": ["--sort", "val/loss"],
-    "a setting as a filter": ["--filter", "model.backbone.depth=4"],
-    "a setting as a column": ["--columns", "+model.backbone.depth"],
-    "as JSON": ["--json"],
-    "as CSV": ["--csv"],
+    "the table": ["runs", "."],
+    "sorted by a metric": ["runs", ".", "--sort", "val/loss"],
+    "a setting as a filter": ["runs", ".", "--filter", "model.backbone.depth=4"],
+    "a setting as a column": ["runs", ".", "--columns", "+model.backbone.depth"],
+    "as JSON": ["runs", ".", "--json"],
+    "as CSV": ["runs", ".", "--csv"],
+    "two compared, by their ids": ["compare", "run-0123", "run-0789", "--runs", "."],
+    "all compared": ["compare", "."],
+    "all compared as a page": ["compare", ".", "--html", "page.html"],
 }
 TRAINER = 45
 """Lines of a trainer's settings, about as many as Lightning has."""
@@ -92,12 +95,12 @@ def make(root: Path, runs: int, rows: int) -> None:
             )
 
 
-def seconds(command: list[str], times: int) -> tuple[float, float]:
+def seconds(command: list[str], folder: str, times: int) -> tuple[float, float]:
     """The best wall time, and that of the processor, of some."""
     walls, used = [], []
     for _ in range(times):
         before, began = os.times(), time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
         walls.append(time.perf_counter() - began)
         after = os.times()
         used.append(
@@ -121,8 +124,8 @@ def main() -> None:
         load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
         print(f"{options.runs} runs of {options.rows} rows; {os.cpu_count()} cores, load {load}")
         for name, flags in COMMANDS.items():
-            wall, used = seconds([*program, "runs", folder, *flags], options.times)
-            print(f"{name:<24} {wall:5.2f} s, of which {used:.2f} s of processor", flush=True)
+            wall, used = seconds([*program, *flags], folder, options.times)
+            print(f"{name:<28} {wall:5.2f} s, of which {used:.2f} s of processor", flush=True)
 
 
 if __name__ == "__main__":

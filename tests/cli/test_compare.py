@@ -64,6 +64,20 @@ def test_a_metric_that_is_asked_for_is_drawn_alone(root, capsys):
     assert "val/loss (lower is better)" not in text
 
 
+def test_of_many_runs_the_best_are_compared(root, capsys):
+    for number in range(15):
+        write_run(root, f"many/{number:02d}", {10: 3.0 - abs(number - 7) / 10})
+    said = told(capsys, "runs/many")
+    assert said.startswith("the 12 best of 15 runs by val/loss; --most N compares more of them")
+    named = [line.split()[1] for line in said.splitlines()[2:14]]
+    assert set(named[:4]) == {"many/00", "many/14", "many/01", "many/13"}
+    assert "many/07" not in said  # the worst
+    assert "of 15" not in told(capsys, "runs/many", "--most", "15")
+    assert "by train/loss" in told(capsys, "runs/many", "--metric", "train/loss", "--most", "2")
+    assert main(["compare", "runs/many", "--most", "1"]) == 2
+    assert "--most must be at least 2" in capsys.readouterr().err
+
+
 def test_folders_above_runs_and_ids_mean_runs(root, capsys):
     assert told(capsys, "runs/gen").startswith("A  gen/a")
     assert told(capsys, "a", "b", "a").splitlines()[:2] == [

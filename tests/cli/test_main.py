@@ -55,6 +55,13 @@ def test_every_command_is_there():
         assert callable(command.load())
 
 
+def test_it_is_a_module_too():
+    ran = subprocess.run(
+        [sys.executable, "-m", "tfzoo", "--version"], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout == f"tfzoo {tfzoo.__version__}\n"
+
+
 @pytest.mark.slow
 def test_help_answers_at_once():
     script = "import sys; from tfzoo.cli import main; main(['--help']); print(*sys.modules)"

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset, Features, Image, Value
 
 import tfzoo.data.images
 from tfzoo.data.datamodule import TaskData
@@ -336,7 +337,33 @@ def test_an_image_damaged_anywhere_is_read_or_named(ending):
         except ValueError as error:
             told.append(str(error))
     assert told
-    assert all(t.startswith("image 7 of the train split is missing, broken or no") for t in told)
+    assert all(
+        t.startswith("image 7 (from 0) of the train split is missing, broken or no") for t in told
+    )
+
+
+def test_an_image_of_a_table_that_was_divided_has_the_number_of_its_row(pictures, tmp_path, cache):
+    files = sorted(Path(pictures()).rglob("*.png"))
+    rows = [
+        {"image": {"bytes": f.read_bytes(), "path": None}, "label": f.parent.name} for f in files
+    ]
+    features = Features({"image": Image(), "label": Value("string")})
+    for broken in (4, 19):  # one of them is held out for validation, one is not
+        damaged = [dict(row) for row in rows]
+        damaged[broken]["image"] = {"bytes": b"no image", "path": None}
+        table = tmp_path / f"{broken}.parquet"
+        Dataset.from_list(damaged, features=features).to_parquet(table)
+        data = ImageClassificationData(str(table), cache_dir=cache, validation_fraction=0.5)
+        with pytest.raises(ValueError, match=rf"image {broken} \(from 0\) of the train split is "):
+            [list(loader) for loader in (data.train_dataloader(), data.val_dataloader())]
+
+
+@pytest.mark.parametrize(("usual", "odd"), [("a", 3), (0, "three"), ("a", 0.5)])
+def test_a_value_of_another_kind_is_named(write, cache, usual, odd):
+    rows = [{"text": f"text {i}", "label": usual} for i in range(40)]
+    folder = write(train=[*rows[:31], {"text": "odd", "label": odd}, *rows[31:]])
+    with pytest.raises(ValueError, match=rf"row 31 \(from 0\) of the train split .*{odd}"):
+        _ = texts(folder, cache_dir=cache).facts
 
 
 def test_resumed_loaders_see_the_same_samples(write, cache):

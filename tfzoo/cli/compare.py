@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from tfzoo.cli.tables import show, table, width, with_jobs
 from tfzoo.tracking.differences import Difference
 from tfzoo.tracking.runs import Run, run_of, write_whole
 from tfzoo.tracking.submitted import now
-from tfzoo.tracking.table import Row, scan
+from tfzoo.tracking.table import Row, ranked, scan
 
 
 def compare(arguments: list[str]) -> None:
@@ -46,12 +47,24 @@ def compare(arguments: list[str]) -> None:
         metavar="FILE",
         help="one self-contained page, with samples and pictures",
     )
+    parser.add_argument(
+        "--most",
+        type=int,
+        default=12,
+        metavar="N",
+        help="side by side; of more, the best (12)",
+    )
     options = parser.parse_intermixed_args(arguments)
+    if options.most < 2:
+        raise ValueError(f"--most must be at least 2, not {options.most}")
     found = list(dict.fromkeys(run for name in options.run for run in _runs(name, options.runs)))
     if len(found) < 2:
         known = f"only {found[0].folder}" if found else "none"
         raise ValueError(f"to compare takes two runs or more, and these are {known}")
-    compared = Compared(with_jobs([Row(run) for run in found]), options.metric)
+    rows = [Row(run) for run in found]
+    if len(rows) > options.most:
+        rows = _best(rows, options.most, options.metric)
+    compared = Compared(with_jobs(rows), options.metric)
     _tell(compared)
     if options.html is not None:
         content = page(compared, f"by tfzoo compare, {now()}").encode()
@@ -78,6 +91,16 @@ def _runs(name: str, root: Path) -> list[Run]:
         return one
     names = [f"{run.experiment}/{run.id}" for run in known] + [run.id for run in known]
     raise ValueError(f"there is no run {name!r}, neither here nor in {root}{nearest(name, names)}")
+
+
+def _best(rows: list[Row], most: int, metrics: Sequence[str]) -> list[Row]:
+    """The best by the first metric asked for, or by the one that most of them are judged by; best first."""
+    mains = Counter(row.main for row in rows if row.main)
+    by = metrics[0] if metrics else mains.most_common(1)[0][0] if mains else "val/loss"
+    print(
+        f"the {most} best of {len(rows)} runs by {by}; --most N compares more of them, tfzoo runs lists all\n"
+    )
+    return ranked(rows, by)[:most]
 
 
 def _tell(compared: Compared) -> None:

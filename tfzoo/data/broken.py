@@ -44,8 +44,7 @@ class Sieve:
         """
         if not flaws:
             return rows
-        whole, numbers = self.parts.get(split, (split, np.arange(len(rows)) + self.begin))
-        numbers = self._numbers.get(split, numbers)
+        whole, numbers = self.origin(split, len(rows))
         of = f" of {whole}" if whole != split else ""
         told = [f"row {numbers[k]} (from 0){of} {flaws[k]}" for k in sorted(flaws)]
         if not self.skip:
@@ -60,6 +59,11 @@ class Sieve:
         if not len(kept):
             raise NothingLeftError(f"nothing is left of the {split} split: {self._told(split)}")
         return rows.select(kept)
+
+    def origin(self, split: str, rows: int) -> tuple[str, np.ndarray]:
+        """Of the rows that are left of a split, so many, the split that they were read in and their numbers there."""
+        whole, numbers = self.parts.get(split, (split, np.arange(rows) + self.begin))
+        return whole, self._numbers.get(split, numbers)
 
     def tell(self, streaming: bool = False) -> None:
         """A line for each split of which something was left out."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from datasets import ClassLabel, Dataset, Features, Image, Translation
+from datasets import ClassLabel, Dataset, Features, Image, Json, Translation
 
-from tfzoo.data.source import Rows, is_text
+from tfzoo.data.source import Rows, Splits, is_text
 
 TEXTS = ("text", "sentence", "sentence1", "premise", "question")
 IMAGES = ("image", "img")
@@ -76,11 +76,33 @@ def column(
 
 
 def _kind(feature: Any) -> str:
+    if isinstance(feature, Json):
+        return "values of several kinds"
     return (
         "text"
         if is_text(feature)
         else str(getattr(feature, "dtype", None) or type(feature).__name__)
     )
+
+
+def odd_row(splits: Splits) -> str:
+    """Of a column that holds values of several kinds, which JSON allows: the first row of another kind than the first.
+
+    Returns the end of a sentence, empty where there is none. Streams are not looked through.
+    """
+    for split, rows in splits.items():
+        if not isinstance(rows, Dataset):
+            continue
+        whole, numbers = splits.parts.get(split, (split, range(len(rows))))
+        for name in (n for n, feature in rows.features.items() if isinstance(feature, Json)):
+            values = rows.select_columns([name])[:][name]
+            for number, value in zip(numbers, values, strict=True):
+                if type(value) is not type(values[0]):
+                    return (
+                        f"; in column {name!r}, row {number} (from 0) of the {whole} split holds {value!r}, "
+                        f"and the first row {values[0]!r}"
+                    )
+    return ""
 
 
 def unnest(rows: Rows, name: str = "translation") -> Rows:

@@ -18,6 +18,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 
 from tfzoo.data import source
 from tfzoo.data.broken import Flaws, NothingLeftError, Sieve, replaced_texts
+from tfzoo.data.columns import odd_row
 from tfzoo.data.encoding import cache_folder
 from tfzoo.data.facts import Facts
 from tfzoo.data.fingerprint import fingerprint
@@ -196,7 +197,12 @@ class TaskData(LightningDataModule):
             self.sieve.skip,
         )
         self.sieve.parts = found.parts
-        sets = {split: self.rows(rows) for split, rows in found.items()}
+        try:
+            sets = {split: self.rows(rows) for split, rows in found.items()}
+        except ValueError as error:
+            if odd := odd_row(found):
+                raise ValueError(f"{error}{odd}") from error
+            raise
         cache = None if self.streaming else cache_folder(self.cache_dir)
         known = {s: self._sound(self._known(rows), s, cache) for s, rows in sets.items()}
         self.learn(known["train"], cache)

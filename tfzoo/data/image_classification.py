@@ -115,7 +115,8 @@ class ImageClassificationData(TaskData):
 
     def learn(self, rows: Dataset, cache: Path | None) -> None:
         self.names = class_names(rows, str(self.label))
-        first = decoded(rows[0][self.image], "train", 0)
+        origin = self.sieve.origin("train", len(rows))
+        first = decoded(rows[0][self.image], origin[0], origin[1][0])
         self.channels = self.channels or (1 if first.mode in ("1", "L", "I;16") else 3)
         self.size = self.size or min(*first.size, 224)
         for name, given in (("mean", self.mean), ("std", self.std)):
@@ -124,14 +125,15 @@ class ImageClassificationData(TaskData):
                     f"{name} needs {self.channels} values, one a channel, not {len(given)}"
                 )
         if self.mean is None or self.std is None:
-            few = Images(rows, str(self.image), "train", self.channels)
+            few = Images(rows, str(self.image), origin, self.channels)
             mean, std = few.statistics(Square(self.size))
             self.mean, self.std = self.mean or mean, self.std or std
 
     def encode(self, rows: Dataset, split: str, cache: Path | None) -> _Encoded:
         rows = self.sieve(rows, unknown_labels(rows, str(self.label), self.names), split)
         labels = class_numbers(rows, str(self.label), self.names)
-        images = Images(rows, str(self.image), split, self.channels or 3, cache)
+        origin = self.sieve.origin(split, len(rows))
+        images = Images(rows, str(self.image), origin, self.channels or 3, cache)
         return _Encoded(images, labels)
 
     def describe(self, encoded: dict[str, _Encoded]) -> ImageFacts:

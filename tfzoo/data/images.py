@@ -32,13 +32,20 @@ SAMPLED = 10_000  # images from which mean and standard deviation are computed
 class Images:
     """The images of a split, as PIL images of 1 (grey) or 3 (colour) channels.
 
+    origin: the split that the rows were read in and their numbers there, to name a broken one by.
     cache: a folder in which decoded images are kept from run to run, or None.
     """
 
     def __init__(
-        self, rows: Dataset, column: str, split: str, channels: int, cache: Path | None = None
+        self,
+        rows: Dataset,
+        column: str,
+        origin: tuple[str, np.ndarray],
+        channels: int,
+        cache: Path | None = None,
     ) -> None:
-        self.rows, self.column, self.split, self.channels = rows, column, split, channels
+        self.rows, self.column, self.channels = rows, column, channels
+        self.split, self.numbers = origin
         self.cache = cache
 
     def __len__(self) -> int:
@@ -51,7 +58,7 @@ class Images:
 
     def _decoded(self, place: int) -> Picture:
         mode = "L" if self.channels == 1 else "RGB"
-        return decoded(self.rows[place][self.column], self.split, place).convert(mode)
+        return decoded(self.rows[place][self.column], self.split, self.numbers[place]).convert(mode)
 
     @cached_property
     def kept(self) -> np.ndarray | None:
@@ -97,14 +104,14 @@ class Images:
         return mean.round(4).tolist(), np.maximum(std, 1e-3).round(4).tolist()
 
 
-def decoded(stored: dict[str, Any] | None, split: str, place: int) -> Picture:
+def decoded(stored: dict[str, Any] | None, split: str, number: int) -> Picture:
     """The image of `{"bytes": ..., "path": ...}`.
 
-    Raises ValueError naming the file, or the row where there is no file, if it is missing or
+    Raises ValueError naming the file, or the row by its split and number where there is no file, if it is missing or
     broken.
     """
     stored = stored or {"bytes": None, "path": None}
-    name = stored["path"] or f"image {place} of the {split} split"
+    name = stored["path"] or f"image {number} (from 0) of the {split} split"
     try:
         with Pictures.open(
             io.BytesIO(stored["bytes"]) if stored["bytes"] else str(stored["path"])
