@@ -1,4 +1,4 @@
-"""How long `tfzoo runs` and `tfzoo compare` take over 1,000 runs of 500 rows: wall time of whole commands, start and all.
+"""How long `tfzoo runs` and `tfzoo compare` take over 1,000 runs of 500 rows: wall time of whole commands.
 
     python experiments/speed/many_runs.py [--runs 1000] [--rows 500] [--times 5]
 
