@@ -21,12 +21,14 @@ class Layout:
     dense: every row is one sequence without padding, its positions start, start + 1, ... A fact known where the batch
         is made, so that choosing a mask never reads a tensor back from the device.
     start: the first position of a dense layout; above zero where a cached sequence goes on.
+    sequences: how many there are, and how long the longest is, at most; a fact as `dense` is, or None.
     """
 
     positions: Tensor
     segments: Tensor
     dense: bool = False
     start: int = 0
+    sequences: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if self.positions.shape != self.segments.shape or self.positions.dim() != 2:
@@ -41,14 +43,15 @@ class Layout:
     ) -> Layout:
         """The layout of B sequences of exactly `length` tokens, from position `start` on."""
         positions = torch.arange(start, start + length, device=device).expand(batch, length)
-        return Layout(positions, torch.ones_like(positions), dense=True, start=start)
+        return Layout(positions, torch.ones_like(positions), True, start, (batch, length))
 
     @staticmethod
     def padded(lengths: Tensor, length: int) -> Layout:
         """The layout of sequences of the given lengths, (B,), padded on the right to `length`."""
         positions = torch.arange(length, device=lengths.device).expand(len(lengths), length)
         segments = (positions < lengths[:, None]).long()
-        return Layout(positions, segments, dense=bool((lengths == length).all()))
+        dense = bool((lengths == length).all())
+        return Layout(positions, segments, dense, sequences=(len(lengths), length))
 
     @property
     def shape(self) -> torch.Size:
@@ -64,11 +67,16 @@ class Layout:
             self.segments.to(*args, **kwargs),
             self.dense,
             self.start,
+            self.sequences,
         )
 
     def pin_memory(self) -> Layout:
         return Layout(
-            self.positions.pin_memory(), self.segments.pin_memory(), self.dense, self.start
+            self.positions.pin_memory(),
+            self.segments.pin_memory(),
+            self.dense,
+            self.start,
+            self.sequences,
         )
 
     def select(self, rows: Tensor) -> Layout:

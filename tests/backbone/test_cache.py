@@ -55,7 +55,7 @@ def test_cross_cache_projects_once_and_selects():
 
 
 def test_beams_share_a_memory_that_is_copied_only_when_a_sentence_is_done():
-    cache = Cache(depth=1, capacity=4)
+    cache = Cache([SelfCache(4)])
     cross = cache.blocks[0][1]
     memory = torch.arange(3.0)[:, None, None, None]
     cross.get(lambda: (memory, memory + 3))
@@ -73,11 +73,11 @@ def test_beams_share_a_memory_that_is_copied_only_when_a_sentence_is_done():
 
 
 def test_reordering_an_empty_cache_is_nothing():
-    Cache(2, 5).reorder(torch.tensor([1, 0]))
+    Cache([SelfCache(5), SelfCache(5)]).reorder(torch.tensor([1, 0]))
 
 
 def test_the_cache_knows_the_layout_of_its_keys():
-    cache = Cache(depth=2, capacity=8)
+    cache = Cache([SelfCache(8), SelfCache(8)])
     cache.extend(Layout.full(2, 3))
     seen = cache.extend(Layout.full(2, 1, start=3))
     assert seen.dense
@@ -85,7 +85,7 @@ def test_the_cache_knows_the_layout_of_its_keys():
     cache.reorder(torch.tensor([1]))
     assert cache.layout.shape == (1, 4)
 
-    cache = Cache(depth=2, capacity=8)
+    cache = Cache([SelfCache(8), SelfCache(8)])
     cache.extend(Layout.padded(torch.tensor([3, 1]), 3))
     position = torch.tensor([[3], [1]])
     cache.extend(Layout(position, torch.ones_like(position)))

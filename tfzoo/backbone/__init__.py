@@ -1,9 +1,9 @@
-"""The Transformer itself, in pure torch: it can be lifted out and used alone."""
+"""The Transformer itself, and recurrent networks in its place, in pure torch: to be lifted out and used alone."""
 
 from tfzoo.backbone.attention import Attention, capture, explicit, fused
 from tfzoo.backbone.block import Block, FeedForward, Residual
-from tfzoo.backbone.cache import Cache, CrossCache, SelfCache
-from tfzoo.backbone.config import TransformerConfig
+from tfzoo.backbone.cache import Cache, CrossCache, SelfCache, StateCache
+from tfzoo.backbone.config import Network, TransformerConfig
 from tfzoo.backbone.linear import Linear, Packs, linear
 from tfzoo.backbone.positions import (
     LearnedPositions,
@@ -12,6 +12,8 @@ from tfzoo.backbone.positions import (
     Rotation,
     SinusoidalPositions,
 )
+from tfzoo.backbone.recurrent import Recurrent, RecurrentLayer
+from tfzoo.backbone.stack import Stack, stack_for, units
 from tfzoo.backbone.transformer import Transformer
 
 __all__ = [
@@ -22,17 +24,24 @@ __all__ = [
     "FeedForward",
     "LearnedPositions",
     "Linear",
+    "Network",
     "Packs",
     "Positions",
+    "Recurrent",
+    "RecurrentLayer",
     "Residual",
     "RotaryPositions",
     "Rotation",
     "SelfCache",
     "SinusoidalPositions",
+    "Stack",
+    "StateCache",
     "Transformer",
     "TransformerConfig",
     "capture",
     "explicit",
     "fused",
     "linear",
+    "stack_for",
+    "units",
 ]

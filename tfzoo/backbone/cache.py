@@ -7,7 +7,8 @@ S keys so far, E width per head.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -88,11 +89,39 @@ class CrossCache:
             self.values = self.values.index_select(0, memories)
 
 
-class Cache:
-    """What a decoder remembers of one batch: for every block the keys and values, and the layout of the keys."""
+class StateCache:
+    """The state of one recurrent layer, (P, R, D): all that it knows of the tokens so far."""
 
-    def __init__(self, depth: int, capacity: int) -> None:
-        self.blocks = [(SelfCache(capacity), CrossCache()) for _ in range(depth)]
+    def __init__(self) -> None:
+        self.state: Tensor | None = None
+
+    def reorder(self, rows: Tensor, room: Tensor | None = None) -> Tensor | None:
+        """Keep row rows[i] as row i. It is small: room is not made use of, and returned."""
+        if self.state is not None:
+            self.state = self.state.index_select(1, rows)
+        return room
+
+
+class Reordered(Protocol):
+    """What a layer remembers of each row."""
+
+    def reorder(self, rows: Tensor, room: Tensor | None = None) -> Tensor | None: ...
+
+
+Kept = TypeVar("Kept", bound=Reordered)
+
+
+class Cache(Generic[Kept]):
+    """What a decoder remembers of one batch.
+
+    For every block the keys and values (or the state), and the layout of the keys.
+
+    Args:
+        kept: an empty memory for every block.
+    """
+
+    def __init__(self, kept: Iterable[Kept]) -> None:
+        self.blocks = [(own, CrossCache()) for own in kept]
         self.layout: Layout | None = None
         self.sharing = 1  # rows of each memory
         self.memories: int | None = None  # how many there are, once rows were reordered
@@ -113,8 +142,8 @@ class Cache:
         if beams > 1 and len(rows) // beams == self.memories:
             memories = None
         self.sharing, self.memories = beams, len(rows) // beams
-        for self_cache, cross_cache in self.blocks:
-            self.room = self_cache.reorder(rows, self.room)
+        for own, cross_cache in self.blocks:
+            self.room = own.reorder(rows, self.room)
             if memories is not None:
                 cross_cache.select(memories)
         if self.layout is not None:

@@ -1,16 +1,22 @@
-"""What a Transformer is made of, as one frozen value that checks itself."""
+"""What a Transformer, or a recurrent network in its place, is made of: one frozen value that checks itself."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args, get_origin, get_type_hints
 
 Activation = Literal["relu", "gelu", "gelu_tanh", "swiglu"]
+Network = Literal["transformer", "rnn", "rnn-attention", "lstm", "lstm-attention"]
 
 
 @dataclass(frozen=True)
 class TransformerConfig:
     """The shape of a stack of Transformer blocks. The defaults are the paper's base model, pre-norm.
+
+    With another `network` the same settings make a recurrent one: it uses dim (which must be even), depth (layers),
+    dropout (on embeddings and on the output of every layer), max_length and bias; with attention also heads, kv_heads,
+    attention_dropout and the norm, for its look at the source. The others mean nothing to it: its order is that of its
+    steps, and it has no positions and no feed-forward layer.
 
     Args:
         dim: width D of the residual stream.
@@ -28,6 +34,8 @@ class TransformerConfig:
         rotary_base: wavelength base of rotary positions.
         max_length: positions available.
         bias: whether linear layers and norms have one.
+        network: "transformer", or "rnn" or "lstm" (see `Recurrent`), whose decoders know one vector of their source;
+            "rnn-attention" and "lstm-attention" also look at all of it, and are for tasks with a source.
     """
 
     dim: int = 512
@@ -45,6 +53,7 @@ class TransformerConfig:
     rotary_base: float = 10000.0
     max_length: int = 512
     bias: bool = True
+    network: Network = "transformer"
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self)).items():
@@ -61,6 +70,18 @@ class TransformerConfig:
         for name in ("norm_eps", "rotary_base"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
+        if self.recurrence is not None and self.dim % 2:
+            raise ValueError(
+                f"{self.network} reads from both ends with half of dim each: it must be even, not {self.dim}"
+            )
+        if self.hidden is not None and self.hidden < 1:
+            raise ValueError(f"hidden must be at least 1, not {self.hidden}")
+        if self.recurrence is None or self.attends:
+            self._check_heads()
+        if self.recurrence is None:
+            self._check_positions()
+
+    def _check_heads(self) -> None:
         if self.dim % self.heads:
             raise ValueError(
                 f"heads must divide dim: {self.heads} heads do not divide width {self.dim}; "
@@ -71,14 +92,31 @@ class TransformerConfig:
                 f"kv_heads must divide heads: {self.kv_heads} does not divide {self.heads}; "
                 f"possible are {_divisors(self.heads)}"
             )
-        if self.hidden is not None and self.hidden < 1:
-            raise ValueError(f"hidden must be at least 1, not {self.hidden}")
+
+    def _check_positions(self) -> None:
         if self.positions == "sinusoidal" and self.dim % 2:
             raise ValueError(f"sinusoidal positions need an even dim, not {self.dim}")
         if self.positions == "rotary" and self.head_dim % 2:
             raise ValueError(
                 f"rotary positions need an even width per head, not {self.dim} / {self.heads} = {self.head_dim}"
             )
+
+    @property
+    def recurrence(self) -> Literal["rnn", "lstm"] | None:
+        """What kind of recurrent network it is; None: a Transformer."""
+        if self.network == "transformer":
+            return None
+        return "lstm" if self.network.startswith("lstm") else "rnn"
+
+    @property
+    def attends(self) -> bool:
+        """Whether it is a recurrent network with attention."""
+        return self.network.endswith("-attention")
+
+    @property
+    def encoder(self) -> TransformerConfig:
+        """The shape of the encoder beside a decoder of this one: alike, but that it has no source to attend to."""
+        return self if self.recurrence is None else replace(self, network=self.recurrence)
 
     @property
     def head_dim(self) -> int:

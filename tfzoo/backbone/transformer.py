@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tfzoo.backbone.attention import Attention
 from tfzoo.backbone.block import Block, FeedForward, norm_for
-from tfzoo.backbone.cache import Cache
+from tfzoo.backbone.cache import Cache, SelfCache
 from tfzoo.backbone.config import TransformerConfig
 from tfzoo.backbone.positions import positions_for
 from tfzoo.layout import Layout, lower
@@ -37,9 +37,9 @@ class Transformer(nn.Module):
         self.norm = norm_for(config) if config.norm_placement == "pre" else nn.Identity()
         initialise(self, sublayers=config.depth * (3 if cross else 2))
 
-    def cache(self, capacity: int) -> Cache:
+    def cache(self, capacity: int) -> Cache[SelfCache]:
         """An empty cache for sequences of up to `capacity` tokens."""
-        return Cache(len(self.blocks), capacity)
+        return Cache(SelfCache(capacity) for _ in self.blocks)
 
     def forward(
         self,
@@ -47,7 +47,7 @@ class Transformer(nn.Module):
         layout: Layout,
         memory: Tensor | None = None,
         memory_layout: Layout | None = None,
-        cache: Cache | None = None,
+        cache: Cache[SelfCache] | None = None,
     ) -> Tensor:
         """x: (B, T, D) embeddings; memory: (B, S, D) for a stack with cross-attention; returns (B, T, D).
 

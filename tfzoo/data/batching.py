@@ -149,7 +149,8 @@ def _packed(rows: Rows) -> Layout:
             positions[place, start:stop] = torch.arange(len(sequence))
             segments[place, start:stop] = segment
             start = stop
-    return Layout(positions, segments)
+    lengths = [len(sequence) for row in rows for sequence in row]
+    return Layout(positions, segments, sequences=(len(lengths), max(lengths)))
 
 
 def starts(rows: Rows, width: int) -> Tensor:

@@ -214,5 +214,6 @@ def _windows_batch(windows: list[Window]) -> LanguageBatch:
         places = np.arange(width)
         begins = np.diff(segments, axis=1, prepend=-1) != 0
         positions = places - np.maximum.accumulate(np.where(begins, places, 0), axis=1)
-        layout = Layout(torch.from_numpy(positions), torch.from_numpy(segments))
+        shape = int((begins & (segments > 0)).sum()), int(positions.max()) + 1
+        layout = Layout(torch.from_numpy(positions), torch.from_numpy(segments), sequences=shape)
     return LanguageBatch(torch.from_numpy(tokens), layout, torch.from_numpy(labels))

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from tfzoo.backbone import LearnedPositions, Transformer, TransformerConfig
+from tfzoo.backbone import LearnedPositions, Transformer, TransformerConfig, stack_for
 from tfzoo.layout import Layout
 from tfzoo.models.embedding import PatchEmbedding, TokenEmbedding
 
@@ -49,7 +49,7 @@ class TextClassifier(nn.Module):
         super().__init__()
         self.config, self.pooling = config, pooling
         self.embedding = TokenEmbedding(vocabulary, config.dim)
-        self.encoder = Transformer(config)
+        self.encoder = stack_for(config)
         self.dropout = nn.Dropout(config.dropout)
         self.output = zero_linear(config.dim, classes)
         self._start_small()
@@ -58,8 +58,9 @@ class TextClassifier(nn.Module):
     def _start_small(self) -> None:
         """Embeddings and learned positions near zero, as BERT's: a word that training hardly met adds no noise."""
         self.embedding.weight.mul_(0.1)
-        if isinstance(self.encoder.positions, LearnedPositions):
-            self.encoder.positions.table.mul_(0.05)
+        positions = self.encoder.positions if isinstance(self.encoder, Transformer) else None
+        if isinstance(positions, LearnedPositions):
+            positions.table.mul_(0.05)
 
     def hidden(self, tokens: Tensor, layout: Layout) -> Tensor:
         """The encoder's output. tokens: (B, T); returns (B, T, D)."""
@@ -115,7 +116,7 @@ class ImageClassifier(nn.Module):
                 f"an image of {size} x {size} in patches of {patch} has {self.embedding.length} tokens, more than the "
                 f"model's {config.max_length} positions: raise backbone.max_length or patch"
             )
-        self.encoder = Transformer(config)
+        self.encoder = stack_for(config)
         self.dropout = nn.Dropout(config.dropout)
         self.output = zero_linear(config.dim, classes)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tfzoo.backbone import Cache, Packs, Transformer, TransformerConfig
+from tfzoo.backbone import Cache, Packs, TransformerConfig, stack_for
 from tfzoo.layout import Layout
 from tfzoo.models.embedding import TokenEmbedding
 
@@ -26,7 +26,7 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = TokenEmbedding(vocabulary, config.dim)
-        self.decoder = Transformer(config, causal=True)
+        self.decoder = stack_for(config, causal=True)
         self.output = self.embedding if tie else TokenEmbedding(vocabulary, config.dim)
 
     def hidden(self, tokens: Tensor, layout: Layout, cache: Cache | None = None) -> Tensor:

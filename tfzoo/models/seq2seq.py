@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from tfzoo.backbone import Cache, Packs, Transformer, TransformerConfig
+from tfzoo.backbone import Cache, Packs, TransformerConfig, stack_for
 from tfzoo.layout import Layout
 from tfzoo.models.embedding import TokenEmbedding
 
@@ -40,8 +40,8 @@ class Seq2Seq(nn.Module):
                 "set data.shared_vocabulary to true, or tie to output"
             )
         self.config = config
-        self.encoder = Transformer(config)
-        self.decoder = Transformer(config, causal=True, cross=True)
+        self.encoder = stack_for(config.encoder)
+        self.decoder = stack_for(config, causal=True, cross=True)
         self.target_embedding = TokenEmbedding(target_vocabulary, config.dim)
         self.source_embedding = (
             self.target_embedding if tie == "all" else TokenEmbedding(source_vocabulary, config.dim)

@@ -245,6 +245,8 @@ class TextClassification(Classification):
             self.network(tokens, layout, torch.zeros(1, dtype=torch.long, device=self.device))
         pieces = [self.facts.tokenizer.token(i) for i in tokens[0].tolist()]
         seen = layers(weights)
+        if not seen:
+            return super().pictures(batch)
         return [
             AttentionPicture("attention", seen[-1].weights, pieces, pieces, "last layer"),
             LinesPicture("attention-lines", seen, pieces, pieces),
@@ -344,6 +346,8 @@ class ImageClassification(Classification):
             Layer(name, matrix[:, 0, 1:].reshape(-1, grid, grid))
             for name, matrix in layers(weights)
         ]
+        if not seen:
+            return super().pictures(batch)
         label = self.facts.labels[batch.labels[0]]
         read = self.facts.labels[probabilities.argmax()]
         caption = f"{label}, read as {read} ({probabilities.max():.0%})"

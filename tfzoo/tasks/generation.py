@@ -154,6 +154,8 @@ class Generation(Task):
             )
         pieces = [self.facts.tokenizer.token(i) for i in tokens[0].tolist()]
         seen = layers(weights)
+        if not seen:
+            return super().pictures(batch)
         return [
             AttentionPicture("attention", seen[-1].weights, pieces, pieces, "last layer"),
             LinesPicture("attention-lines", seen, pieces, pieces),

@@ -31,8 +31,11 @@ def layers(weights: Mapping[str, Tensor], *parts: str) -> list[Layer]:
     The first layer, the middle one and the last. Low layers look at neighbours and fixed distances, middle ones at
     what belongs together, the last ones at what the output needs (Clark et al. 2019; Voita et al. 2019): what lies
     between looks much like its neighbours, and a picture of every layer of a deep network is one that nobody looks at.
+    Nothing where the network has no such attention, as a recurrent one.
     """
     names = [name for name in weights if all(part in name for part in parts)]
+    if not names:
+        return []
     last = len(names) - 1
     chosen = sorted({0, (last + 1) // 2, last})
     return [Layer(f"layer {i + 1}", weights[names[i]][0].float().cpu().numpy()) for i in chosen]

@@ -188,18 +188,14 @@ class Translation(Task):
         keys = [self.facts.source.token(i) for i in source[0].tolist()]
         read = [target.token(i) for i in ids]
         cross = layers(weights, "cross_attention")
-        return [
-            AttentionPicture(
-                "alignment", cross[-1].weights, chosen, keys, f"last layer, {caption}"
-            ),
+        decoder = layers(weights, "self_attention", "decoder.")
+        aligned = [
+            AttentionPicture("alignment", layer.weights, chosen, keys, f"last layer, {caption}")
+            for layer in cross[-1:]
+        ]
+        lines = [
             LinesPicture("attention-cross", cross, chosen, keys, caption),
             LinesPicture("attention-encoder", layers(weights, "encoder."), keys, keys),
-            LinesPicture(
-                "attention-decoder",
-                layers(weights, "self_attention", "decoder."),
-                read,
-                read,
-                caption,
-            ),
-            *super().pictures(batch),
+            LinesPicture("attention-decoder", decoder, read, read, caption),
         ]
+        return [*aligned, *(p for p in lines if p.layers), *super().pictures(batch)]

@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from torch.utils.weak import WeakIdKeyDictionary
 
-from tfzoo.backbone import Block
+from tfzoo.backbone import units
 from tfzoo.backbone.attention import Attention
 from tfzoo.layout import Mask
 
@@ -137,6 +137,8 @@ class GPU(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is F.dropout:
             return self._dropout(*args, **kwargs)
+        if func in RECURRENCES:
+            return recurrence(func, *args)
         if func is Tensor.__getitem__:
             x, index = args
             if isinstance(index, Tensor) and index.dtype == torch.bool:
@@ -149,6 +151,27 @@ class GPU(TorchFunctionMode):
     ) -> Tensor:
         """Keeps one byte for each element, not a factor of its own type."""
         return torch.native_dropout(x, p, True)[0] if training and p else x
+
+
+RECURRENCES = (torch.lstm, torch.rnn_tanh)
+
+
+def recurrence(func: Any, x: Tensor, state: Any, weights: list[Tensor], *_: Any) -> tuple[Any, ...]:
+    """What cuDNN's recurrence over x (N, L, D) computes and keeps, all steps at a time.
+
+    The products of one step depend on those of the step before; of how many operations they are, and how large, not.
+    """
+    gates = F.linear(x, weights[0])
+    first, *cells = state if func is torch.lstm else [state]
+    hidden = gates[..., : weights[1].shape[1]] + first[0][:, None]
+    gates = gates + F.linear(hidden, weights[1])
+    if func is torch.rnn_tanh:
+        made = gates.tanh()
+        return made, made[:, -1][None]
+    entry, forget, cell, exit_ = gates.chunk(4, dim=-1)
+    cell = entry.sigmoid() * cell.tanh() + forget.sigmoid() * cells[0][0][:, None]
+    made = exit_.sigmoid() * cell.tanh()
+    return made, made[:, -1][None], cell[:, -1][None]
 
 
 @contextmanager
@@ -168,9 +191,8 @@ def checkpointed(module: nn.Module, mode: Callable[[], Any] = nullcontext) -> It
     mode: makes what the second computation happens in; the backward pass is outside of any mode of functions.
     """
     with ExitStack() as stack:
-        for block in module.modules():
-            if isinstance(block, Block):
-                stack.enter_context(patch.object(block, "forward", _again(block.forward, mode)))
+        for block in units(module):
+            stack.enter_context(patch.object(block, "forward", _again(block.forward, mode)))
         yield
 
 

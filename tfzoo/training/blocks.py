@@ -14,7 +14,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from tfzoo.backbone import Block
+from tfzoo.backbone import Block, units
 
 Forward = Callable[..., Tensor]
 
@@ -68,11 +68,15 @@ class CompileBlocks(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "fit":
             return
+        if not (found := blocks(pl_module)):
+            raise ValueError(
+                "CompileBlocks compiles the blocks of a Transformer, and this network has none: leave it out"
+            )
         import torch._dynamo
 
         # Blocks of a kind share their programs; padded, packed and dense batches, with and without a memory, differ.
         torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
-        for block in blocks(pl_module):
+        for block in found:
             forward: Any = block.forward
             if isinstance(forward, Recomputed):
                 forward.forward = self._compiled(forward.forward)
@@ -86,15 +90,15 @@ class CompileBlocks(Callback):
 class CheckpointBlocks(Callback):
     """Activation checkpointing of every block (Chen et al. 2016): `--trainer.callbacks+=CheckpointBlocks`.
 
-    Memory for the activations of one block instead of all, for a third more computation.
+    Memory for the activations of one block, or recurrent layer, instead of all, for a third more computation.
     """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "fit":
             return
-        for block in blocks(pl_module):
+        for block in units(pl_module):
             if not isinstance(block.forward, Recomputed):
-                block.forward = Recomputed(block.forward)  # type: ignore[method-assign, assignment]
+                block.forward = Recomputed(block.forward)
 
 
 def blocks(module: nn.Module) -> list[Block]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tfzoo.backbone import Block
+from tfzoo.backbone import units
 from tfzoo.layout import Layout
 from tfzoo.training.rehearsal import Precision, Rehearsal, rehearse
 
@@ -158,7 +158,7 @@ def _sharded(
     Gathered are then: what belongs to no block, from the first to the last; the block, and the next one ahead of time;
     the gradients of both but the one ahead.
     """
-    blocks = [_bytes(part, precision) for part in task.modules() if isinstance(part, Block)]
+    blocks = [_bytes(part, precision) for part in units(task)]
     largest = max(blocks, default=0)
     rest = _bytes(task, precision) - sum(blocks)
     return Memory(

@@ -20,18 +20,17 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.optim import Optimizer
 
-from tfzoo.backbone import Block
+from tfzoo.backbone import units
 
 
 def shard(network: nn.Module, mesh: DeviceMesh) -> None:
-    """Shard every block, and what is left of the network as one unit more; a second call changes nothing.
+    """Shard every block or recurrent layer, and what is left as one unit more; a second call changes nothing.
 
     A block's weights are gathered for its forward pass, and again for its backward pass.
     """
     if isinstance(network, FSDPModule):
         return
-    blocks = [module for module in network.modules() if isinstance(module, Block)]
-    parts = [fully_shard(part, mesh=mesh) for part in (*blocks, network)]
+    parts = [fully_shard(part, mesh=mesh) for part in (*units(network), network)]
     # Left to itself each part fetches what was called before it since the last backward pass. Decoding counts too, and
     # differs between devices, which would then wait for each other for ever: say what comes next.
     for before, part in pairwise([parts[-1], *parts]):
