@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -11,7 +12,7 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import LambdaCallback
 from torch.utils.data import DataLoader
 
-from tfzoo.backbone import TransformerConfig
+from tfzoo.backbone import Network, TransformerConfig
 from tfzoo.data.batching import (
     IGNORE,
     ImageBatch,
@@ -107,16 +108,17 @@ def language_batch(task: Generation, texts: Sequence[str] = (SPEECH,)) -> Langua
     return LanguageBatch(tokens, layout, labels)
 
 
-def every_task() -> Iterator[tuple[Task, Any]]:
-    """Each task and a batch for it."""
+def every_task(network: Network = "transformer") -> Iterator[tuple[Task, Any]]:
+    """Each task and a batch for it; attention to a source is for those that have one."""
+    backbone = replace(BACKBONE, network=network)
     task: Any
     for task, batch in (
-        (translation(), translation_batch),
-        (text_classification(), text_batch),
-        (generation(), language_batch),
+        (translation(backbone=backbone), translation_batch),
+        (text_classification(backbone=backbone.encoder), text_batch),
+        (generation(backbone=backbone.encoder), language_batch),
     ):
         yield task, batch(task)
-    yield image_classification(), image_batch()
+    yield image_classification(backbone=backbone.encoder), image_batch()
 
 
 def memorise(task: Task, batch: Any, enough: float = 0.02, most: int = 400) -> float:

@@ -48,6 +48,18 @@ from tfzoo.backbone import TransformerConfig
             {"positions": "rope"},
             "positions must be one of sinusoidal, learned, rotary, none, not rope",
         ),
+        (
+            {"network": "gru"},
+            "network must be one of transformer, rnn, rnn-attention, lstm, lstm-attention, not gru",
+        ),
+        (
+            {"network": "lstm", "dim": 9, "heads": 3},
+            "lstm reads from both ends with half of dim each: it must be even, not 9",
+        ),
+        (
+            {"network": "rnn-attention", "dim": 12, "heads": 5},
+            "heads must divide dim: 5 heads do not divide width 12; possible are 1, 2, 3, 4, 6, 12",
+        ),
     ],
     ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
 )
@@ -75,3 +87,12 @@ def test_swiglu_is_as_large_as_two_matrices_of_four_times_the_width(dim):
     assert hidden % 8 == 0
     assert 0 <= 3 * dim * hidden - 8 * dim**2 < 3 * dim * 8
     assert TransformerConfig(dim=dim, heads=4, activation="swiglu", hidden=7).feed_forward_dim == 7
+
+
+def test_a_recurrent_network_has_only_the_heads_and_positions_that_it_uses():
+    config = TransformerConfig(network="lstm", dim=10, heads=4, positions="rotary")
+    assert (config.recurrence, config.attends, config.encoder) == ("lstm", False, config)
+    config = TransformerConfig(network="rnn-attention", dim=10, heads=5, positions="rotary")
+    assert (config.recurrence, config.attends) == ("rnn", True)
+    assert config.encoder == dataclasses.replace(config, network="rnn")
+    assert TransformerConfig().recurrence is None

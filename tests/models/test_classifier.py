@@ -1,5 +1,7 @@
 """Classifiers: a text's logits are its own, however it is padded or packed; an image is a text of patches."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -58,12 +60,17 @@ def test_the_mean_is_exact_in_half_precision(device):
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
-@pytest.mark.parametrize("positions", ["sinusoidal", "learned", "rotary"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *({"positions": p} for p in ("sinusoidal", "learned", "rotary")),
+        *({"network": n} for n in ("rnn", "lstm")),
+    ],
+    ids=str,
+)
 @torch.no_grad()
-def test_packed_and_padded_equal_alone(pooling, positions):
-    config = TransformerConfig(
-        dim=32, depth=2, heads=4, max_length=32, dropout=0.0, positions=positions
-    )
+def test_packed_and_padded_equal_alone(pooling, kind):
+    config = replace(TINY, **kind)
     model = awake(TextClassifier(config, vocabulary=11, classes=3, pooling=pooling))
     tokens = torch.randint(11, (3, 6))
     texts = [tokens[row, place] for row, place in PLACES]

@@ -4,12 +4,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from tfzoo.backbone import TransformerConfig
+from tfzoo.backbone import TransformerConfig, units
 from tfzoo.layout import Layout
 from tfzoo.models import Beam, Greedy, Hypothesis, LanguageModel, Limits, Sampling, decode
 
 V, END = 6, 0
-POSITIONS = ["sinusoidal", "learned", "rotary", "none"]
+KINDS = [
+    *(pytest.param({"positions": p}, id=p) for p in ("sinusoidal", "learned", "rotary", "none")),
+    *(pytest.param({"network": n}, id=n) for n in ("rnn", "lstm")),
+]
 
 
 def model(seed: int = 0, **changes) -> LanguageModel:
@@ -17,8 +20,9 @@ def model(seed: int = 0, **changes) -> LanguageModel:
     base = {"dim": 32, "depth": 2, "heads": 4, "max_length": 24, "dropout": 0.0}
     made = LanguageModel(TransformerConfig(**(base | changes)), V, tie=False).eval()
     with torch.no_grad():  # away from the start, where the last token decides nearly alone
-        for name, parameter in made.decoder.blocks.named_parameters():
-            parameter.mul_(1 if "norm" in name else 3)
+        for unit in units(made.decoder):
+            for name, parameter in unit.named_parameters():
+                parameter.mul_(1 if "norm" in name else 3)
         made.output.weight.mul_(2)
     return made
 
@@ -62,12 +66,12 @@ def same(got: list[list[Hypothesis]], expected: list[list[Hypothesis]]) -> None:
         assert [h.score for h in one] == pytest.approx([h.score for h in other], abs=1e-3)
 
 
-@pytest.mark.parametrize("positions", POSITIONS)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("kv_heads", [4, 2])
 @pytest.mark.parametrize("lengths", [(4, 4, 4, 4), (5, 1, 3, 4), (1,)], ids=str)
 @pytest.mark.parametrize("end", [END, 5])
-def test_greedy_with_a_cache_equals_naive_recomputation(positions, kv_heads, lengths, end):
-    net = model(positions=positions, kv_heads=kv_heads)
+def test_greedy_with_a_cache_equals_naive_recomputation(kind, kv_heads, lengths, end):
+    net = model(**kind, kv_heads=kv_heads)
     tokens, layout, alone = prompts(*lengths)
     limits = Limits(end, 8)
     got = decode(net.steps(layout), tokens, Greedy(), limits)
@@ -76,16 +80,16 @@ def test_greedy_with_a_cache_equals_naive_recomputation(positions, kv_heads, len
 
 def test_sequences_of_the_batch_above_end_at_different_times():
     """Otherwise it would not show that rows may leave."""
-    for positions in POSITIONS:
-        net = model(positions=positions)
+    for kind in KINDS:
+        net = model(**kind.values[0])
         found = [naive_greedy(net, p, Limits(5, 8)).tokens for p in prompts(5, 1, 3, 4)[2]]
         assert len({len(tokens) for tokens in found}) > 1
 
 
-@pytest.mark.parametrize("positions", POSITIONS)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [1, 3])
-def test_beams_over_padded_prompts_equal_each_alone(positions, size):
-    net = model(positions=positions)
+def test_beams_over_padded_prompts_equal_each_alone(kind, size):
+    net = model(**kind)
     tokens, layout, alone = prompts(5, 1, 3, 4)
     limits = Limits(5, 8)
     got = decode(net.steps(layout), tokens, Beam(size), limits)
@@ -108,18 +112,18 @@ class Naive:
         self.tokens = self.tokens[rows]
 
 
-@pytest.mark.parametrize("positions", POSITIONS)
-def test_beams_with_a_cache_equal_naive_recomputation(positions):
-    net = model(positions=positions)
+@pytest.mark.parametrize("kind", KINDS)
+def test_beams_with_a_cache_equal_naive_recomputation(kind):
+    net = model(**kind)
     tokens, layout, _ = prompts(4, 4, 4)
     got = decode(net.steps(layout), tokens, Beam(4), Limits(END, 10))
     same(got, decode(Naive(net), tokens, Beam(4), Limits(END, 10)))
 
 
-@pytest.mark.parametrize("positions", POSITIONS)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("longest", [1, 7, 8])
-def test_text_goes_on_past_the_models_positions(positions, longest):
-    net = model(positions=positions, max_length=longest)
+def test_text_goes_on_past_the_models_positions(kind, longest):
+    net = model(**kind, max_length=longest)
     limits = Limits(None, 3 * longest + 4)
     for length in {1, max(1, longest // 2), longest}:
         tokens, layout, alone = prompts(length, length)

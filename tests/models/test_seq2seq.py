@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tfzoo.backbone import TransformerConfig
+from tfzoo.backbone import TransformerConfig, units
 from tfzoo.layout import Layout
 from tfzoo.models import Beam, Greedy, Hypothesis, Limits, Seq2Seq, decode
 
@@ -12,7 +12,7 @@ SOURCE, V, BEGIN, END = 13, 6, 1, 0
 VARIANTS = [
     pytest.param({"positions": p, "norm_placement": n, "kv_heads": k}, id=f"{p}-{n}-{k}")
     for p, n, k in [("sinusoidal", "post", 4), ("learned", "pre", 2), ("rotary", "pre", 1), ("none", "post", 2)]
-]  # fmt: skip
+] + [pytest.param({"network": n}, id=n) for n in ("rnn", "rnn-attention", "lstm", "lstm-attention")]  # fmt: skip
 
 
 def model(tie: str = "none", **changes) -> Seq2Seq:
@@ -20,8 +20,9 @@ def model(tie: str = "none", **changes) -> Seq2Seq:
     base = {"dim": 32, "depth": 2, "heads": 4, "max_length": 24, "dropout": 0.0}
     made = Seq2Seq(TransformerConfig(**(base | changes)), SOURCE, V, tie=tie).eval()
     with torch.no_grad():  # away from the start, where the last token decides nearly alone
-        for name, parameter in made.decoder.blocks.named_parameters():
-            parameter.mul_(1 if "norm" in name else 3)
+        for unit in units(made.decoder):
+            for name, parameter in unit.named_parameters():
+                parameter.mul_(1 if "norm" in name else 3)
         made.output.weight.mul_(2)
     return made
 

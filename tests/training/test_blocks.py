@@ -7,6 +7,7 @@ import pytest
 import torch
 from small_tasks import BACKBONE, every_task, generation, language_batch
 
+from tfzoo.backbone import units
 from tfzoo.training.blocks import CheckpointBlocks, CompileBlocks, Compiled, Recomputed, blocks
 
 QUICK = {"backend": "aot_eager"}
@@ -90,6 +91,15 @@ def test_only_the_inputs_of_recomputed_blocks_are_kept():
 
     plain = kept(generation(backbone=BACKBONE))
     assert kept(changed(generation(backbone=BACKBONE), [CheckpointBlocks()])) < plain / 2
+
+
+def test_recurrent_layers_are_recomputed_and_not_compiled():
+    for (task, batch), (other, _) in zip(every_task("lstm"), every_task("lstm"), strict=True):
+        ours, theirs = learned(task, batch), learned(changed(other, [CheckpointBlocks()]), batch)
+        torch.testing.assert_close(ours, theirs)
+        assert any(isinstance(layer.forward, Recomputed) for layer in units(other))
+        with pytest.raises(ValueError, match="this network has none: leave it out"):
+            changed(task, [CompileBlocks()])
 
 
 @pytest.mark.slow

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from small_tasks import every_task, generation, text_batch, text_classification
+from small_tasks import BACKBONE, TEXTS, every_task, generation, text_batch, text_classification
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -51,6 +52,32 @@ def test_a_plan_counts_the_operations_of_a_real_step(name: str) -> None:
     assert plan.training_flops * plan.batch == pytest.approx(flops.get_total_flops(), rel=1e-9)
     assert 0.3 < plan.forward_flops / plan.training_flops < 0.4
     assert plan.parameters == sum(p.numel() for p in task.parameters())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["rnn", "lstm", "lstm-attention"])
+def test_a_plan_counts_a_recurrence_as_if_all_steps_had_one_before(network: str) -> None:
+    for task, batch in every_task(network):
+        plan = planned(task, batch, FULL, Job())
+        for part in task.modules():
+            if isinstance(part, Attention):
+                part.kernel = explicit
+        # oneDNN's recurrence is one operation, whose products nobody sees.
+        with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as flops:
+            task.train().loss(batch).mean.backward()
+        counted = flops.get_total_flops()
+        assert counted <= plan.training_flops * plan.batch <= 1.05 * counted
+        assert plan.parameters == sum(p.numel() for p in task.parameters())
+
+
+def test_packed_rows_are_planned_as_the_sequences_that_they_hold() -> None:
+    """As many steps as the longest has: a recurrence goes through all of them side by side."""
+    task = text_classification(backbone=replace(BACKBONE, network="lstm"))
+    alone, packed = (
+        planned(task, text_batch(task, rows), FULL, Job())
+        for rows in ([[text] for text in TEXTS], [TEXTS])
+    )
+    assert packed.training_flops == pytest.approx(alone.training_flops, rel=1e-9)
 
 
 def test_a_task_without_contents_gives_the_same_plan_and_stays_as_it_is() -> None:

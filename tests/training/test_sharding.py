@@ -46,11 +46,12 @@ def alone(tmp_path):
     dist.destroy_process_group()
 
 
-def test_a_sharded_network_of_every_task_trains(alone):
+@pytest.mark.parametrize("kind", ["transformer", "lstm-attention"])
+def test_a_sharded_network_of_every_task_trains(alone, kind):
     from small_tasks import every_task, text_batch, text_classification  # not in a process of ours
 
     texts = text_classification(token_dropout=0.5, masked_lm=0.3, consistency=1.0)
-    for task, batch in [*every_task(), (texts, text_batch(texts))]:
+    for task, batch in [*every_task(kind), (texts, text_batch(texts))]:
         torch.manual_seed(0)
         whole = task.train().loss(batch).total
         shard(task.network, alone)
