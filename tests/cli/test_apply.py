@@ -336,3 +336,20 @@ def test_a_prompt_too_long_is_read_from_its_end_and_counted(best, capsys):
     told = capsys.readouterr()
     assert told.out.startswith("some text some text")
     assert told.err == "1 text was cut to fit the model\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["lstm", "lstm-attention"])
+def test_a_recurrent_network_is_trained_tested_and_translates(
+    network, experiment, tmp_path, capsys
+):
+    fit = ["fit", "-c", str(experiment("Translation")), "--runs", str(tmp_path)]
+    assert main([*fit, f"--model.backbone.network={network}", "--trainer.callbacks=null"]) == 0
+    (run,) = (tmp_path / "translation").iterdir()
+    best = str(run / "checkpoints/best.ckpt")
+    drawn = {file.name.partition("-step")[0] for file in (run / "figures").glob("*-step*.png")}
+    assert drawn == ({"alignment", "attention-cross"} if network == "lstm-attention" else set())
+    assert main(["test", "--ckpt_path", best]) == 0
+    capsys.readouterr()
+    assert main(["translate", best, "some text", "more of it"]) == 0
+    assert len(lines(capsys)) == 2
