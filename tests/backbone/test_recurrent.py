@@ -297,6 +297,22 @@ def test_half_precision_stays_half():
     assert model(torch.randn(1, 4, 32).bfloat16(), Layout.full(1, 4)).dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("network", READERS)
+def test_mixed_precision_on_a_cpu(network):
+    model = stack(network, causal=True, cross=True)
+    x, memory, read = torch.randn(2, 4, 32), torch.randn(2, 6, 32), Layout.full(2, 6)
+    expected = model(x, Layout.full(2, 4), memory, read).detach()
+    with torch.autocast("cpu", torch.bfloat16):
+        model(x.bfloat16(), Layout.full(2, 4), memory.bfloat16(), read).sum().backward()
+        cache = model.cache(4)
+        with torch.no_grad():
+            parts = [
+                model(x[:, t : t + 1].bfloat16(), Layout.full(2, 1, start=t), memory, read, cache)
+                for t in range(4)
+            ]
+    torch.testing.assert_close(torch.cat(parts, dim=1).float(), expected, atol=0.05, rtol=0.05)
+
+
 def test_attention_without_a_source_is_refused():
     with pytest.raises(ValueError, match=r"task has none: set backbone\.network to lstm"):
         stack("lstm-attention", causal=True)
