@@ -15,7 +15,7 @@ from tfzoo.backbone import TransformerConfig
         ({"depth": 0}, "depth must be at least 1, not 0"),
         ({"heads": -1}, "heads must be at least 1, not -1"),
         ({"max_length": 0}, "max_length must be at least 1, not 0"),
-        ({"hidden": 0}, "hidden must be at least 1, not 0"),
+        ({"hidden": -1}, "hidden must be at least 1, or 0 for no feed-forward layer, not -1"),
         ({"dropout": 1.0}, "dropout must be in [0, 1), not 1.0"),
         ({"dropout": -0.1}, "dropout must be in [0, 1), not -0.1"),
         ({"attention_dropout": 1.5}, "attention_dropout must be in [0, 1), not 1.5"),
@@ -38,11 +38,12 @@ from tfzoo.backbone import TransformerConfig
             {"dim": 12, "heads": 4, "positions": "rotary"},
             "rotary positions need an even width per head, not 12 / 4 = 3",
         ),
+        ({"attention_scale": 0.0}, "attention_scale must be above 0, not 0.0"),
         ({"norm_placement": "Pre"}, "norm_placement must be one of pre, post, not Pre"),
-        ({"norm": "batch"}, "norm must be one of layer, rms, not batch"),
+        ({"norm": "batch"}, "norm must be one of layer, rms, none, not batch"),
         (
             {"activation": "tanh"},
-            "activation must be one of relu, gelu, gelu_tanh, swiglu, not tanh",
+            "activation must be one of relu, gelu, gelu_tanh, swiglu, none, not tanh",
         ),
         (
             {"positions": "rope"},

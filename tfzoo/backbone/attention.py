@@ -69,6 +69,9 @@ class Attention(nn.Module):
         self.head_dim = config.head_dim
         self.widths = [config.dim, self.kv_heads * self.head_dim, self.kv_heads * self.head_dim]
         self.dropout = config.attention_dropout
+        # Kernels divide by the root of the width per head: queries make up for any other scale.
+        scale = config.attention_scale
+        self.stretch = None if scale is None else scale * math.sqrt(self.head_dim)
         self.project = Linear(config.dim, sum(self.widths), bias=config.bias)
         self.output = Linear(config.dim, config.dim, bias=config.bias)
         self.kernel: Kernel = fused
@@ -98,6 +101,8 @@ class Attention(nn.Module):
                 if isinstance(cache, CrossCache)
                 else self._key_value(memory)
             )
+        if self.stretch is not None:
+            query = query * self.stretch
         rows = len(query)
         if rows != len(key):  # several of them share a memory: they ask it together
             query = query.unflatten(0, (len(key), -1)).transpose(1, 2).flatten(2, 3)

@@ -15,6 +15,8 @@ from tfzoo.layout import Mask
 
 def norm_for(config: TransformerConfig) -> nn.Module:
     """The normalisation that `config` names, over the last dimension."""
+    if config.norm == "none":
+        return nn.Identity()
     if config.norm == "rms":
         return nn.RMSNorm(config.dim, eps=config.norm_eps)
     return nn.LayerNorm(config.dim, eps=config.norm_eps, bias=config.bias)
@@ -42,7 +44,7 @@ class FeedForward(nn.Module):
             x = F.silu(gate) * x
         elif self.activation == "relu":
             x = F.relu(x)
-        else:
+        elif self.activation != "none":
             x = F.gelu(x, approximate="tanh" if self.activation == "gelu_tanh" else "none")
         return self.output(x)
 
@@ -52,16 +54,18 @@ class Residual(nn.Module):
 
     def __init__(self, config: TransformerConfig, sublayer: nn.Module) -> None:
         super().__init__()
-        self.placement = config.norm_placement
+        self.placement, self.adds = config.norm_placement, config.residual
         self.norm = norm_for(config)
         self.sublayer = sublayer
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, *args) -> Tensor:
         """x: (B, T, D), args: what else the sublayer takes; returns (B, T, D)."""
-        if self.placement == "pre":
-            return x + self.dropout(self.sublayer(self.norm(x), *args))
-        return self.norm(x + self.dropout(self.sublayer(x, *args)))
+        before = self.norm(x) if self.placement == "pre" else x
+        out = self.dropout(self.sublayer(before, *args))
+        if self.adds:
+            out = x + out
+        return out if self.placement == "pre" else self.norm(out)
 
 
 class Block(nn.Module):
@@ -71,7 +75,7 @@ class Block(nn.Module):
         super().__init__()
         self.self_attention = Residual(config, Attention(config))
         self.cross_attention = Residual(config, Attention(config)) if cross else None
-        self.feed_forward = Residual(config, FeedForward(config))
+        self.feed_forward = Residual(config, FeedForward(config)) if config.hidden != 0 else None
 
     def forward(
         self,
@@ -87,4 +91,4 @@ class Block(nn.Module):
         x = self.self_attention(x, mask, rotation, None, self_cache)
         if self.cross_attention is not None:
             x = self.cross_attention(x, memory_mask, None, memory, cross_cache)
-        return self.feed_forward(x)
+        return x if self.feed_forward is None else self.feed_forward(x)

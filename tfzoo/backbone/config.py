@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal, get_args, get_origin, get_type_hints
 
-Activation = Literal["relu", "gelu", "gelu_tanh", "swiglu"]
+Activation = Literal["relu", "gelu", "gelu_tanh", "swiglu", "none"]
 Network = Literal["transformer", "rnn", "rnn-attention", "lstm", "lstm-attention"]
 
 
@@ -23,19 +23,25 @@ class TransformerConfig:
         depth: number of blocks; of each stack, where there is an encoder and a decoder.
         heads: query heads; divides dim.
         kv_heads: key and value heads, shared by groups of query heads (Ainslie et al. 2023); none: as many as heads.
-        hidden: width of the feed-forward layer; none: 4 x dim, or 8/3 x dim for swiglu, which has a third matrix.
+        hidden: width of the feed-forward layer; none: 4 x dim, or 8/3 x dim for swiglu, which has a third matrix; 0: no
+            feed-forward layer.
         dropout: probability on embeddings and on the output of every sublayer.
         attention_dropout: probability on attention weights; above zero it rules out the fastest CPU kernel.
         norm_placement: "pre" normalises a sublayer's input, "post" (Vaswani et al. 2017) the sum after it.
-        norm: "layer" (Ba et al. 2016) or "rms" (Zhang and Sennrich 2019).
+        norm: "layer" (Ba et al. 2016), "rms" (Zhang and Sennrich 2019) or "none".
         norm_eps: added to the variance.
-        activation: of the feed-forward layer.
+        residual: whether each sublayer's input is added to its output (He et al. 2016).
+        activation: of the feed-forward layer; "none" leaves it linear.
         positions: "sinusoidal", "learned", "rotary" (Su et al. 2021) or "none".
         rotary_base: wavelength base of rotary positions.
         max_length: positions available.
         bias: whether linear layers and norms have one.
+        attention_scale: what products of queries and keys are multiplied by; none: 1 / sqrt(width per head).
+        causal: whether tokens see only earlier ones; none: as the task needs it, decoders do and encoders do not.
         network: "transformer", or "rnn" or "lstm" (see `Recurrent`), whose decoders know one vector of their source;
             "rnn-attention" and "lstm-attention" also look at all of it, and are for tasks with a source.
+
+    `residual`, "none" and `causal` take something out that a Transformer needs, to see what becomes of it.
     """
 
     dim: int = 512
@@ -46,13 +52,16 @@ class TransformerConfig:
     dropout: float = 0.1
     attention_dropout: float = 0.0
     norm_placement: Literal["pre", "post"] = "pre"
-    norm: Literal["layer", "rms"] = "layer"
+    norm: Literal["layer", "rms", "none"] = "layer"
     norm_eps: float = 1e-5
+    residual: bool = True
     activation: Activation = "gelu"
     positions: Literal["sinusoidal", "learned", "rotary", "none"] = "sinusoidal"
     rotary_base: float = 10000.0
     max_length: int = 512
     bias: bool = True
+    attention_scale: float | None = None
+    causal: bool | None = None
     network: Network = "transformer"
 
     def __post_init__(self) -> None:
@@ -74,8 +83,12 @@ class TransformerConfig:
             raise ValueError(
                 f"{self.network} reads from both ends with half of dim each: it must be even, not {self.dim}"
             )
-        if self.hidden is not None and self.hidden < 1:
-            raise ValueError(f"hidden must be at least 1, not {self.hidden}")
+        if self.hidden is not None and self.hidden < 0:
+            raise ValueError(
+                f"hidden must be at least 1, or 0 for no feed-forward layer, not {self.hidden}"
+            )
+        if self.attention_scale is not None and not self.attention_scale > 0:
+            raise ValueError(f"attention_scale must be above 0, not {self.attention_scale}")
         if self.recurrence is None or self.attends:
             self._check_heads()
         if self.recurrence is None:

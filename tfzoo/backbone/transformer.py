@@ -21,7 +21,7 @@ class Transformer(nn.Module):
 
     Args:
         config: the shape of the stack.
-        causal: each position sees only itself and earlier ones.
+        causal: each position sees only itself and earlier ones, unless `config` says otherwise.
         cross: each block also attends to a memory, the encoder's output.
     """
 
@@ -29,13 +29,15 @@ class Transformer(nn.Module):
         self, config: TransformerConfig, *, causal: bool = False, cross: bool = False
     ) -> None:
         super().__init__()
-        self.config, self.causal = config, causal
+        self.config = config
+        self.causal = causal if config.causal is None else config.causal
         self.positions = positions_for(config)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, cross) for _ in range(config.depth))
         # After the last pre-norm sum nothing has normalised the stream yet.
         self.norm = norm_for(config) if config.norm_placement == "pre" else nn.Identity()
-        initialise(self, sublayers=config.depth * (3 if cross else 2))
+        adding = config.depth * (1 + cross + (config.hidden != 0)) if config.residual else 1
+        initialise(self, sublayers=adding)
 
     def cache(self, capacity: int) -> Cache[SelfCache]:
         """An empty cache for sequences of up to `capacity` tokens."""
