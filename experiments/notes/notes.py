@@ -1,0 +1,186 @@
+"""Every claim of the notes as an experiment: trains what is missing, draws the figures, writes RESULTS.md.
+
+    python experiments/notes/notes.py [CLAIM ...] [--jobs N] [--dry-run]
+
+A claim is a folder here, such as 11-depth, or its number. Trainings are ordinary runs (`tfzoo runs runs/notes`); one
+that is there already, of the same settings, is not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+# One thread a training, as many trainings at a time as there are cores: small networks gain nothing by more.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("WANDB_MODE", "offline")
+
+import sets
+from rich.progress import Progress
+from study import HERE, Claim, Page, Runs, Training
+
+import tfzoo
+from tfzoo.cli.places import hardware
+
+RUNS = Path("runs") / "notes"
+"""Where they lie, seen from where the command is given; the sets, of which the experiment files tell, beside them."""
+MODULES = ["tfzoo.cli.experiment", "tfzoo.tasks", "tfzoo.data"]
+"""What every training imports: once, in the process that they are forked from."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("claims", nargs="*", help="folders or numbers; all, if none is named")
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--dry-run", action="store_true", help="print the commands, run nothing")
+    options = parser.parse_args()
+    claims = {folder: claim_of(folder) for folder in chosen(options.claims)}
+    needed = trainings(claims.values())
+    if options.dry_run:
+        for training in needed:
+            for command in training.commands(RUNS):
+                print("tfzoo", *command)
+        return
+    began = time.monotonic()
+    sets.write(RUNS / "sets")
+    train(needed, RUNS, options.jobs)
+    for folder, claim in claims.items():
+        runs = {variant.name: Runs(variant, RUNS) for variant in claim.variants}
+        page = claim.found(runs)
+        page.figure.savefig(folder / "figure.png", dpi=110, bbox_inches="tight")
+        (folder / "found.md").write_text(found(claim, page), encoding="utf-8")
+        print(f"{folder.name}: {page.verdict.told()}", flush=True)
+    minutes = (time.monotonic() - began) / 60
+    if not options.claims:
+        (HERE / "RESULTS.md").write_text(results(claims, needed, minutes), encoding="utf-8")
+        print(f"{HERE / 'RESULTS.md'}, {minutes:.0f} minutes")
+
+
+def chosen(names: Sequence[str]) -> list[Path]:
+    """The folders that are meant. Exits with 2 where one is not there."""
+    folders = sorted(file.parent for file in HERE.glob("*/claim.py"))
+    if not names:
+        return folders
+    found = []
+    for name in names:
+        said = Path(name).name
+        meant = [f for f in folders if f.name == said or f.name.partition("-")[0] == said.zfill(2)]
+        if not meant:
+            print(
+                f"there is no claim {name!r}, only {', '.join(f.name for f in folders)}",
+                file=sys.stderr,
+            )
+            raise SystemExit(2)
+        found += meant
+    return list(dict.fromkeys(found))
+
+
+def claim_of(folder: Path) -> Claim:
+    spec = importlib.util.spec_from_file_location(
+        f"claim_{folder.name.partition('-')[0]}", folder / "claim.py"
+    )
+    assert spec is not None and spec.loader is not None  # noqa: PT018
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.CLAIM
+
+
+def trainings(claims: Iterable[Claim]) -> list[Training]:
+    """Each once, however many claims look at it."""
+    found: dict[str, Training] = {}
+    for claim in claims:
+        for variant in claim.variants:
+            for one in variant.trainings:
+                key = f"{one.file}/{one.id}"
+                if key not in found or one.predicted:
+                    found[key] = one
+    return list(found.values())
+
+
+def train(needed: Sequence[Training], runs: Path, jobs: int) -> None:
+    """What is not there yet, some at a time; each in a process of its own, whose words go into a file of its folder.
+
+    One that fails ends the whole with its last words, when those under way are done.
+    """
+    missing = [training for training in needed if not training.is_done(runs)]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(MODULES)
+    failed: list[str] = []
+    with (
+        Progress() as progress,
+        ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool,
+    ):
+        bar = progress.add_task(f"{len(missing)} trainings", total=len(missing) or 1)
+        futures = {pool.submit(run, training, runs): training for training in missing}
+        for future in as_completed(futures):
+            if words := future.result():
+                failed.append(f"{futures[future].folder(runs)}: {words}")
+                pool.shutdown(wait=False, cancel_futures=True)
+                break
+            progress.advance(bar)
+    if failed:
+        print("\n".join(failed), file=sys.stderr)
+        raise SystemExit(1)
+
+
+def run(training: Training, runs: Path) -> str:
+    """Trains and measures; returns the last words of what failed, or nothing."""
+    from tfzoo.cli import main as command_line
+
+    folder = training.folder(runs)
+    log = folder.with_name(f"{folder.name}.log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w", encoding="utf-8") as said:
+        os.dup2(said.fileno(), 1)
+        os.dup2(said.fileno(), 2)
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            for command in training.commands(runs):
+                if command[0] == "fit" and (folder / "config.yaml").exists():
+                    command = ["resume", str(folder)]  # noqa: PLW2901
+                if command_line(command) != 0:
+                    said.flush()
+                    return f"tfzoo {command[0]}: {log.read_text(encoding='utf-8').strip().splitlines()[-1]} ({log})"
+    return ""
+
+
+def found(claim: Claim, page: Page) -> str:
+    """The part of a claim's page that is measured."""
+    lines = [
+        f"**{page.verdict.told()}.** {' '.join(page.verdict.reasons)}",
+        "",
+        f"| {' | '.join(page.columns)} |",
+        f"|{'|'.join(['---', *['--:'] * (len(page.columns) - 1)])}|",
+        *(f"| {' | '.join(row)} |" for row in page.rows),
+        *(["", *page.remarks] if page.remarks else []),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def results(claims: Mapping[Path, Claim], needed: Sequence[Training], minutes: float) -> str:
+    """One page of all."""
+    lines = [
+        "# What the experiments say of the notes",
+        "",
+        f"Written by `make notes` with tfzoo {tfzoo.__version__}: {len(needed)} trainings, {minutes:.0f} minutes where none"
+        f" was there before, on {hardware()}. A figure with ± is a mean and a standard deviation over seeds.",
+    ]
+    for folder, claim in claims.items():
+        number, _, name = folder.name.partition("-")
+        lines += ["", f"## {int(number)}. {claim.sentence}", ""]
+        lines += [(folder / "found.md").read_text(encoding="utf-8").rstrip(), ""]
+        lines += [
+            f"![figure of claim {int(number)}]({folder.name}/figure.png) [{name}]({folder.name})"
+        ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Small sets that isolate one claim: numbers in words to be written in digits, and words to be recalled from afar.
+
+    python experiments/notes/sets.py FOLDER
+
+Written as jsonl, one folder a set with a file a split; the same for the same code, whoever writes them.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ONES = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen"
+).split()
+TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+SCALES = ("", "thousand", "million", "billion")
+SIZES = {"train": 6000, "validation": 300, "test": 600}
+
+DISTANCES = (5, 10, 25, 50, 100, 200)
+"""Words between the one to be recalled and either end."""
+LETTERS = "abcdefghijklmnop"
+
+
+def words(number: int) -> list[str]:
+    """A number below 10^12 in English words."""
+    if number < 1000:
+        return _hundreds(number) or [ONES[0]]
+    said: list[str] = []
+    for place in reversed(range(len(SCALES))):
+        if group := number // 1000**place % 1000:
+            said += [*_hundreds(group), SCALES[place]] if place else _hundreds(group)
+    return said
+
+
+def _hundreds(number: int) -> list[str]:
+    said = [ONES[number // 100], "hundred"] if number >= 100 else []
+    number %= 100
+    if number >= 20:
+        said.append(TENS[number // 10 - 2])
+        number %= 10
+    return said + ([ONES[number]] if number else [])
+
+
+def numbers(count: int, chance: random.Random) -> Iterator[dict[str, str]]:
+    """Of 1 to 12 digits, each length as often as another: source in words, target in digits, one a word."""
+    for _ in range(count):
+        digits = chance.randint(1, 12)
+        number = chance.randrange(10 ** (digits - 1) if digits > 1 else 0, 10**digits)
+        yield {"source": " ".join(words(number)), "target": " ".join(str(number))}
+
+
+def recall(count: int, chance: random.Random) -> Iterator[dict[str, str]]:
+    """A row of letters, one of them after a mark: which? It stands as far from one end as from the other."""
+    for place in range(count):
+        distance = DISTANCES[place % len(DISTANCES)]
+        sought = chance.choice(LETTERS)
+        before, after = ("".join(chance.choices(LETTERS, k=distance)) for _ in range(2))
+        yield {"source": f"{before}>{sought}{after}", "target": sought}
+
+
+SETS = {"numbers": numbers, "recall": recall}
+
+
+def write(root: Path) -> None:
+    """All sets, each into a folder of its name; what is there already is left alone."""
+    for name, make in SETS.items():
+        folder = root / name
+        for split, count in SIZES.items():
+            file = folder / f"{split}.jsonl"
+            if not file.exists():
+                folder.mkdir(parents=True, exist_ok=True)
+                rows = make(count, random.Random(f"{name} {split}"))
+                lines = [json.dumps(row) + "\n" for row in rows]
+                aside = file.with_suffix(".part")
+                aside.write_text("".join(lines), encoding="utf-8")
+                aside.replace(file)
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))

@@ -1,0 +1,190 @@
+"""What a claim's page is made of: the trainings it needs, what they came to, and what follows from that."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from matplotlib.figure import Figure
+
+HERE = Path(__file__).parent
+SEEDS = (1, 2, 3)
+
+
+@dataclass(frozen=True)
+class Training:
+    """One run: of an experiment file here, with some settings changed, from a seed.
+
+    predicted: whether what it says of the test split is needed too, and not only how well.
+    """
+
+    file: str
+    flags: tuple[str, ...] = ()
+    seed: int = 1
+    predicted: bool = False
+
+    @property
+    def id(self) -> str:
+        """The same for the same training, whichever claim asks: a setting that changes gives another run."""
+        content = (HERE / self.file).read_text(encoding="utf-8")
+        told = hashlib.sha256(f"{content}{self.flags}{self.seed}".encode()).hexdigest()
+        return f"{self.changed or 'as-it-is'}-seed{self.seed}-{told[:6]}"
+
+    @property
+    def changed(self) -> str:
+        """The settings that are changed, short enough for a folder's name."""
+        said = (flag.lstrip("-").rpartition(".")[2].replace("=", "-") for flag in self.flags)
+        return "".join(c if c.isalnum() or c in "-." else "_" for c in "-".join(said))[:60]
+
+    def folder(self, runs: Path) -> Path:
+        return runs / f"notes-{Path(self.file).stem}" / self.id
+
+    def commands(self, runs: Path) -> list[list[str]]:
+        """The ordinary commands, as anyone may type them."""
+        folder = self.folder(runs)
+        fit = ["fit", "-c", str(HERE / self.file), *self.flags, f"--seed_everything={self.seed}"]
+        fit += [f"--runs={runs}", f"--experiment={folder.parent.name}", f"--run_id={self.id}"]
+        best = str(folder / "checkpoints" / "best.ckpt")
+        ways = ["test", "predict"] if self.predicted else ["test"]
+        return [fit, *([way, "--ckpt_path", best] for way in ways)]
+
+    def is_done(self, runs: Path) -> bool:
+        last = "predictions.jsonl" if self.predicted else "test.json"
+        return (self.folder(runs) / last).exists()
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The same training from several seeds; name: what a reader calls it."""
+
+    name: str
+    file: str
+    flags: tuple[str, ...] = ()
+    seeds: Sequence[int] = SEEDS
+    predicted: bool = False
+
+    @property
+    def trainings(self) -> list[Training]:
+        return [Training(self.file, self.flags, seed, self.predicted) for seed in self.seeds]
+
+
+def variants(file: str, changes: Mapping[str, Iterable[str]], **more: Any) -> list[Variant]:
+    """changes: of each name the settings, as on the command line."""
+    return [Variant(name, file, tuple(flags), **more) for name, flags in changes.items()]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A figure of several seeds."""
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.values)
+
+    @property
+    def deviation(self) -> float:
+        return statistics.stdev(self.values) if len(self.values) > 1 else 0.0
+
+    def told(self, digits: int = 2) -> str:
+        if len(self.values) == 1:
+            return f"{self.mean:.{digits}f}"
+        return f"{self.mean:.{digits}f} ± {self.deviation:.{digits}f}"
+
+
+def above(one: Spread, other: Spread) -> bool:
+    """Whether every seed of one is above every seed of the other: no overlap that chance could explain."""
+    return min(one.values) > max(other.values)
+
+
+class Runs:
+    """What the trainings of a variant left in their folders."""
+
+    def __init__(self, variant: Variant, root: Path) -> None:
+        self.variant = variant
+        self.folders = [training.folder(root) for training in variant.trainings]
+
+    def test(self, metric: str) -> Spread:
+        """A metric of the test split, as `tfzoo test` measured it on the best checkpoint."""
+        return Spread(tuple(self._tested[k][metric] for k in range(len(self.folders))))
+
+    @cached_property
+    def _tested(self) -> list[dict[str, float]]:
+        return [json.loads((folder / "test.json").read_text()) for folder in self.folders]
+
+    def curve(self, metric: str) -> list[list[tuple[int, float]]]:
+        """Of each seed, (step, value) wherever the metric was logged."""
+        return [
+            [(int(row["step"]), float(row[metric])) for row in rows if row.get(metric)]
+            for rows in self._rows
+        ]
+
+    def last(self, metric: str) -> Spread:
+        """The last value that training logged."""
+        return Spread(tuple(curve[-1][1] for curve in self.curve(metric)))
+
+    @cached_property
+    def _rows(self) -> list[list[dict[str, str]]]:
+        found = []
+        for folder in self.folders:
+            with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
+                found.append(list(csv.DictReader(file)))
+        return found
+
+    @property
+    def parameters(self) -> int:
+        told = json.loads((self.folders[0] / "provenance.json").read_text(encoding="utf-8"))
+        return int(told[-1]["parameters"])
+
+    def predictions(self) -> list[list[dict[str, Any]]]:
+        """Of each seed, what `tfzoo predict` said of the test split, row by row."""
+        return [
+            [json.loads(line) for line in (folder / "predictions.jsonl").open(encoding="utf-8")]
+            for folder in self.folders
+        ]
+
+    def checkpoints(self) -> list[Path]:
+        return [folder / "checkpoints" / "best.ckpt" for folder in self.folders]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """holds, holds when ..., or does not hold; reasons: sentences with the figures that it follows from."""
+
+    word: Literal["holds", "holds when", "does not hold"]
+    reasons: list[str]
+    when: str = ""
+
+    def told(self) -> str:
+        return f"{self.word} {self.when}".strip()
+
+
+@dataclass
+class Page:
+    """What was found: a figure, a table, a verdict."""
+
+    figure: Figure
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    verdict: Verdict
+    remarks: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence of the notes, the trainings that try it, and what is made of them.
+
+    found: from the runs of each variant by its name, and a folder for what is measured besides, to the page.
+    """
+
+    sentence: str
+    variants: Sequence[Variant]
+    found: Callable[[Mapping[str, Runs]], Page]
