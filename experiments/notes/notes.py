@@ -144,7 +144,7 @@ def run(training: Training, runs: Path) -> str:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             for command in training.commands(runs):
                 if command[0] == "fit" and (folder / "config.yaml").exists():
-                    command = ["resume", str(folder)]  # noqa: PLW2901
+                    command = ["resume", str(folder)]
                 if command_line(command) != 0:
                     said.flush()
                     return f"tfzoo {command[0]}: {log.read_text(encoding='utf-8').strip().splitlines()[-1]} ({log})"
@@ -169,7 +169,8 @@ def results(claims: Mapping[Path, Claim], needed: Sequence[Training], minutes: f
     lines = [
         "# What the experiments say of the notes",
         "",
-        f"Written by `make notes` with tfzoo {tfzoo.__version__}: {len(needed)} trainings, {minutes:.0f} minutes where none"
+        f"Written by `make notes` with tfzoo {tfzoo.__version__}: {len(needed)} trainings, {minutes:.0f} minutes "
+        f"where none"
         f" was there before, on {hardware()}. A figure with ± is a mean and a standard deviation over seeds.",
     ]
     for folder, claim in claims.items():

@@ -105,6 +105,37 @@ def above(one: Spread, other: Spread) -> bool:
     return min(one.values) > max(other.values)
 
 
+def losing(metric: Mapping[str, Spread], lower: bool = True) -> tuple[str, list[str]]:
+    """The variant whose mean is best, and those that are worse than it in every seed."""
+    better = min if lower else max
+    best = better(metric, key=lambda name: metric[name].mean)
+    rest = (name for name in metric if name != best)
+    worse = [
+        name
+        for name in rest
+        if (above(metric[name], metric[best]) if lower else above(metric[best], metric[name]))
+    ]
+    return best, worse
+
+
+def listed(names: Sequence[str]) -> str:
+    """In words: a, b and c."""
+    if len(names) < 2:
+        return "".join(names) or "none"
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def dots(axes: Any, spreads: Mapping[str, Spread], label: str) -> None:
+    """A column of dots for each variant, one a seed, and a bar at their mean."""
+    for place, (name, spread) in enumerate(spreads.items()):
+        axes.plot([place] * len(spread.values), spread.values, "o", color=f"C{place}", alpha=0.7)
+        axes.hlines(spread.mean, place - 0.25, place + 0.25, color=f"C{place}", label=name)
+    axes.set_xticks(range(len(spreads)), spreads, fontsize=8)
+    axes.set_xlim(-0.6, len(spreads) - 0.4)
+    axes.set_ylabel(label)
+    axes.grid(axis="y", alpha=0.3)
+
+
 class Runs:
     """What the trainings of a variant left in their folders."""
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from matplotlib.figure import Figure
-from study import Claim, Page, Runs, Verdict, above, variants
+from study import Claim, Page, Runs, Verdict, listed, losing, variants
 
-# (depth, width): the encoder and the decoder have about as many parameters in each.
+# Layers: width. The encoder and the decoder have about as many parameters in each.
 SHAPES = {1: 92, 2: 64, 4: 44, 6: 36, 12: 24}
 CHANGES = {
     f"{depth} x {dim}": [
@@ -23,32 +23,30 @@ def found(runs: Mapping[str, Runs]) -> Page:
     losses = {name: one.test("test/loss") for name, one in runs.items()}
     figure = Figure(figsize=(6.5, 3.5))
     axes = figure.subplots()
-    for depth, (name, loss) in zip(SHAPES, losses.items(), strict=True):
+    for depth, loss in zip(SHAPES, losses.values(), strict=True):
         axes.plot([depth] * len(loss.values), loss.values, "o", color="tab:blue", alpha=0.6)
-        axes.annotate(f"width {SHAPES[depth]}", (depth, max(loss.values)), (4, 6), textcoords="offset points", fontsize=8)  # fmt: skip
+        top = (depth, max(loss.values))
+        axes.annotate(f"width {SHAPES[depth]}", top, (4, 6), textcoords="offset points", fontsize=8)
     axes.plot(list(SHAPES), [loss.mean for loss in losses.values()], color="tab:blue")
-    axes.set_xlabel("layers of encoder and decoder, as many parameters in all")
+    axes.set_xlabel("layers of encoder and of decoder, as many parameters in all")
     axes.set_ylabel("test loss, nats a token")
     axes.set_title("Depth against width: numbers in words, written in digits")
-    best = min(losses, key=lambda name: losses[name].mean)
-    six = losses["6 x 36"]
-    others = [name for name in losses if name != best]
-    clear = [name for name in others if above(losses[name], losses[best])]
+    best, worse = losing(losses)
     reasons = [
-        f"Best is {best} with {losses[best].told(3)} nats; six layers reach {six.told(3)}.",
-        f"Of the others, {', '.join(clear) or 'none'} are worse in every seed.",
+        f"Best is {best} with {losses[best].told(3)} nats a token; six layers reach {losses['6 x 36'].told(3)}.",
+        f"Worse than the best in every seed: {listed(worse)}.",
     ]
-    word = "does not hold" if best.startswith("6 ") and len(clear) == len(others) else "holds"
+    magic = best.startswith("6 ") and len(worse) == len(runs) - 1
     rows = [
-        [name, f"{runs[name].parameters:,}", losses[name].told(3), runs[name].test("test/bleu").told(1)]
-        for name in runs
-    ]  # fmt: skip
+        [name, f"{one.parameters:,}", losses[name].told(3), one.test("test/bleu").told(1)]
+        for name, one in runs.items()
+    ]
     columns = ["layers x width", "parameters", "test loss, nats", "BLEU"]
-    return Page(figure, columns, rows, Verdict(word, reasons))
+    return Page(figure, columns, rows, Verdict("does not hold" if magic else "holds", reasons))
 
 
 CLAIM = Claim(
-    "Six layers are not magic: depth and width at equal parameters",
+    "Six layers are not magic: depth and width at equal parameters.",
     variants("translation.yaml", CHANGES),
     found,
 )

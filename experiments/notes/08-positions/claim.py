@@ -1,0 +1,87 @@
+"""Kinds of positions, on each task; and that sinusoidal ones are turned by a matrix that knows the distance alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from matplotlib.figure import Figure
+from study import Claim, Page, Runs, Spread, Variant, Verdict, above, dots, listed
+
+from tfzoo.backbone import SinusoidalPositions
+
+KINDS = ("sinusoidal", "learned", "rotary", "none")
+TASKS = {
+    "translation": ("translation.yaml", "test/loss", "test loss, nats a token", True),
+    "text classification": ("texts.yaml", "test/accuracy", "accuracy", False),
+    "image classification": ("images.yaml", "test/accuracy", "accuracy", False),
+    "generation": ("language.yaml", "test/loss", "test loss, nats a character", True),
+}
+"""Of each the experiment, the metric, its name, and whether less of it is better."""
+
+
+def linear_map_error(most: int = 64, dim: int = 64) -> float:
+    """How far PE(pos + k) is, at most, from the best matrix for k times PE(pos), over all pos, for k up to `most`."""
+    table = SinusoidalPositions(512, dim).table.double()
+    errors = []
+    for k in range(1, most + 1):
+        before, after = table[:-k], table[k:]
+        turn = torch.linalg.lstsq(
+            before[:dim], after[:dim]
+        ).solution  # from as many positions as it is wide
+        errors.append((before @ turn - after).abs().max().item())
+    return max(errors)
+
+
+def found(runs: Mapping[str, Runs]) -> Page:
+    figure = Figure(figsize=(10, 6))
+    rows, better = [], []
+    for axes, (task, (_, metric, label, lower)) in zip(
+        figure.subplots(2, 2).flat, TASKS.items(), strict=True
+    ):
+        spreads = {kind: runs[f"{task}, {kind}"].test(metric) for kind in KINDS}
+        dots(axes, spreads, label)
+        axes.set_title(task, fontsize=10)
+        rows.append([f"{task}, {label}", *(spreads[kind].told(3) for kind in KINDS)])
+        better.append(_verdict(task, spreads, lower))
+    figure.tight_layout()
+    error = linear_map_error()
+    wins = [task for task, which in better if which == "learned"]
+    losses = [task for task, which in better if which == "sinusoidal"]
+    even = [task for task, which in better if which == "even"]
+    reasons = [
+        f"PE(pos + k) is a linear map of PE(pos): for k up to 64 one matrix for each k serves all of 512 positions "
+        f"with an error of at most {error:.0e}.",
+        f"Learned positions are better than sinusoidal ones, in every seed, on {listed(wins)}; worse on "
+        f"{listed(losses)}; neither on {listed(even)}.",
+    ]
+    if len(wins) == len(TASKS):
+        verdict = Verdict("holds", reasons)
+    elif wins:
+        verdict = Verdict("holds when", reasons, f"the task is {listed(wins)}")
+    else:
+        verdict = Verdict(
+            "does not hold", reasons, "that learned ones are better; the linear map does"
+        )
+    return Page(figure, ["", *KINDS], rows, verdict)
+
+
+def _verdict(task: str, spreads: Mapping[str, Spread], lower: bool) -> tuple[str, str]:
+    learned, sinusoidal = spreads["learned"], spreads["sinusoidal"]
+    if above(learned, sinusoidal):
+        return task, "sinusoidal" if lower else "learned"
+    if above(sinusoidal, learned):
+        return task, "learned" if lower else "sinusoidal"
+    return task, "even"
+
+
+CLAIM = Claim(
+    "Sinusoidal positions carry relative ones, PE(pos + k) is a linear map of PE(pos); and learned positions are "
+    "better.",
+    [
+        Variant(f"{task}, {kind}", file, (f"--model.backbone.positions={kind}",))
+        for task, (file, *_) in TASKS.items()
+        for kind in KINDS
+    ],
+    found,
+)
