@@ -9,7 +9,10 @@ from matplotlib.figure import Figure
 from study import Claim, Page, Runs, Spread, Verdict, above, dots, variants
 
 HEADS = (1, 2, 4, 8)
-CHANGES = {f"{heads}": [f"--model.backbone.heads={heads}"] for heads in HEADS}
+USUAL = 4
+CHANGES = {
+    f"{heads}": [f"--model.backbone.heads={heads}"] if heads != USUAL else [] for heads in HEADS
+}
 NUMBER = ("nine hundred five thousand four hundred sixty seven", "9 0 5 4 6 7")
 
 
@@ -43,8 +46,8 @@ def found(runs: Mapping[str, Runs]) -> Page:
     helps = several != "1" and above(losses["1"], losses[several])
     differ = all(max(shared[f"{heads}"].values) < 0.9 for heads in HEADS[1:])
     reasons = [
-        f"Two heads of a layer share {', '.join(f'{shared[str(h)].told()} of their weights among {h}' for h in HEADS[1:])}: "
-        "1 would be the same look.",
+        f"Two heads of a layer share {', '.join(f'{shared[str(h)].told()} (of {h})' for h in HEADS[1:])} of "
+        "their weights: 1 would be the same look.",
         f"One head reaches {losses['1'].told(3)} nats a token, {several} reach {losses[several].told(3)}.",
     ]
     verdict = Verdict("holds" if differ else "does not hold", reasons)

@@ -9,12 +9,15 @@ from study import Claim, Page, Runs, Verdict, listed, losing, variants
 
 # Layers: width. The encoder and the decoder have about as many parameters in each.
 SHAPES = {1: 92, 2: 64, 4: 44, 6: 36, 12: 24}
+USUAL = 2
 CHANGES = {
     f"{depth} x {dim}": [
         f"--model.backbone.depth={depth}",
         f"--model.backbone.dim={dim}",
         f"--model.backbone.hidden={2 * dim}",
     ]
+    if depth != USUAL
+    else []
     for depth, dim in SHAPES.items()
 }
 
