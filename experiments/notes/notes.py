@@ -32,6 +32,8 @@ from tfzoo.cli.places import hardware
 
 RUNS = Path("runs") / "notes"
 """Where they lie, seen from where the command is given; the sets, of which the experiment files tell, beside them."""
+BEGIN, END = "<!-- measured -->", "<!-- end -->"
+"""Between them on a claim's page stands what `make notes` writes."""
 MODULES = ["tfzoo.cli.experiment", "tfzoo.tasks", "tfzoo.data"]
 """What every training imports: once, in the process that they are forked from."""
 
@@ -56,7 +58,7 @@ def main() -> None:
         runs = {variant.name: Runs(variant, RUNS) for variant in claim.variants}
         page = claim.found(runs)
         page.figure.savefig(folder / "figure.png", dpi=110, bbox_inches="tight")
-        (folder / "found.md").write_text(found(claim, page), encoding="utf-8")
+        fill(folder / "README.md", found(page))
         print(f"{folder.name}: {page.verdict.told()}", flush=True)
     minutes = (time.monotonic() - began) / 60
     if not options.claims:
@@ -151,7 +153,7 @@ def run(training: Training, runs: Path) -> str:
     return ""
 
 
-def found(claim: Claim, page: Page) -> str:
+def found(page: Page) -> str:
     """The part of a claim's page that is measured."""
     lines = [
         f"**{page.verdict.told()}.** {' '.join(page.verdict.reasons)}",
@@ -159,9 +161,20 @@ def found(claim: Claim, page: Page) -> str:
         f"| {' | '.join(page.columns)} |",
         f"|{'|'.join(['---', *['--:'] * (len(page.columns) - 1)])}|",
         *(f"| {' | '.join(row)} |" for row in page.rows),
-        *(["", *page.remarks] if page.remarks else []),
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
+
+
+def fill(page: Path, measured: str) -> None:
+    """Puts what was measured between its marks."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    page.write_text(f"{before}{BEGIN}\n{measured}\n{END}{after}", encoding="utf-8")
+
+
+def filled(page: Path) -> str:
+    """What stands there."""
+    return page.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0].strip()
 
 
 def results(claims: Mapping[Path, Claim], needed: Sequence[Training], minutes: float) -> str:
@@ -176,7 +189,7 @@ def results(claims: Mapping[Path, Claim], needed: Sequence[Training], minutes: f
     for folder, claim in claims.items():
         number, _, name = folder.name.partition("-")
         lines += ["", f"## {int(number)}. {claim.sentence}", ""]
-        lines += [(folder / "found.md").read_text(encoding="utf-8").rstrip(), ""]
+        lines += [filled(folder / "README.md"), ""]
         lines += [
             f"![figure of claim {int(number)}]({folder.name}/figure.png) [{name}]({folder.name})"
         ]

@@ -7,7 +7,7 @@ import hashlib
 import json
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -206,14 +206,13 @@ class Page:
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     verdict: Verdict
-    remarks: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Claim:
     """A sentence of the notes, the trainings that try it, and what is made of them.
 
-    found: from the runs of each variant by its name, and a folder for what is measured besides, to the page.
+    found: from the runs of each variant, by its name, to the page.
     """
 
     sentence: str

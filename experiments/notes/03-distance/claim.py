@@ -47,7 +47,9 @@ def reach(shares: Mapping[int, Spread]) -> int:
 
 def cost(network: str, length: int) -> float:
     """Seconds of an encoder's forward and backward pass over one text, the best of three."""
-    config = TransformerConfig(dim=64, depth=1, heads=4, hidden=128, dropout=0.0, max_length=4096, network=network)  # fmt: skip
+    config = TransformerConfig(
+        dim=64, depth=1, heads=4, hidden=128, dropout=0.0, max_length=4096, network=network
+    )
     stack, x, layout = stack_for(config), torch.randn(1, length, 64), Layout.full(1, length)
     taken = []
     for _ in range(4):

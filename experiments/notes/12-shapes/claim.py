@@ -1,4 +1,4 @@
-"""Tasks given the shape that they want, and another: a translator without an encoder, a classifier that sees no future."""
+"""Tasks in the shape that they want, and in another: no encoder for a translator, no future for a classifier."""
 
 from __future__ import annotations
 
