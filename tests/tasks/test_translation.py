@@ -1,5 +1,7 @@
 """Translation: its loss under padding and packing, decoding of what was learned, scores over the corpus."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -31,14 +33,18 @@ def of_pair(task, pair) -> tuple[float, int]:
     return total, batch.labels.numel()
 
 
+ARCHITECTURES = ["encoder-decoder", "decoder-only"]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
 @pytest.mark.parametrize(
     "rows",
     [alone(PAIRS), [PAIRS[:2], PAIRS[2:]], [PAIRS]],
     ids=["padded", "two packed rows", "one packed row"],
 )
-def test_loss_is_the_sum_over_real_tokens(rows, label_smoothing):
-    task = translation(label_smoothing=label_smoothing).eval()
+def test_loss_is_the_sum_over_real_tokens(rows, label_smoothing, architecture):
+    task = translation(label_smoothing=label_smoothing, architecture=architecture).eval()
     loss = task.loss(translation_batch(task, rows))
     totals, counts = zip(*(of_pair(task, pair) for pair in PAIRS), strict=True)
     assert float(loss.total) == pytest.approx(sum(totals), rel=1e-5)
@@ -143,6 +149,31 @@ def test_without_a_translation_the_reference_is_aligned():
     picture, *_ = task.pictures(batch)
     assert list(picture.queries) == [*PAIRS[0][1], "<eos>"]
     assert "reference" in picture.caption
+
+
+def test_a_decoder_alone_translates_and_shows_the_same_pictures():
+    task = translation(architecture="decoder-only", label_smoothing=0.0)
+    batch = translation_batch(task)
+    assert memorise(task, batch) < 0.05
+    sources, targets = zip(*PAIRS, strict=True)
+    assert tuple(task.translate(sources)) == tuple(task.translate(sources, batch_size=2)) == targets
+    alignment, cross, encoder, decoder, _ = task.pictures(batch)
+    assert alignment.weights.shape == (BACKBONE.heads, len("一只猫") + 1, len("a cat") + 1)
+    assert_close(cross.layers[-1].weights, alignment.weights)
+    # A word looks at the source and at what was written: together that is all.
+    looked = cross.layers[-1].weights.sum(-1) + decoder.layers[-1].weights.sum(-1)
+    assert_close(torch.tensor(looked), torch.ones(2, 4))
+    assert_close(torch.tensor(encoder.layers[-1].weights).sum(-1), torch.ones(2, 6))
+
+
+def test_a_decoder_alone_needs_room_for_both():
+    with pytest.raises(ValueError, match="longest sequence has 40 tokens, the model has 30"):
+        translation(
+            architecture="decoder-only", backbone=dataclasses.replace(BACKBONE, max_length=30)
+        )
+    task = translation(architecture="decoder-only").eval()
+    with pytest.raises(ValueError, match="a source of 64 tokens leaves no room"):
+        list(task.translate(["a " * 60], truncate=True))
 
 
 def test_notes_say_what_the_figures_mean():

@@ -1,13 +1,15 @@
 """Tokens or pixels to logits: the three shapes of the Transformer, and decoding."""
 
 from tfzoo.models.classifier import ImageClassifier, Pooling, TextClassifier
+from tfzoo.models.decoder_only import DecoderOnly
 from tfzoo.models.decoding import Beam, Greedy, Hypothesis, Limits, Sampling, decode
-from tfzoo.models.embedding import PatchEmbedding, TokenEmbedding
+from tfzoo.models.embedding import PatchEmbedding, TokenEmbedding, Tying
 from tfzoo.models.language_model import LanguageModel
-from tfzoo.models.seq2seq import Seq2Seq, Tying
+from tfzoo.models.seq2seq import Seq2Seq
 
 __all__ = [
     "Beam",
+    "DecoderOnly",
     "Greedy",
     "Hypothesis",
     "ImageClassifier",

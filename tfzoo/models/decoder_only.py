@@ -8,10 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tfzoo.backbone import Packs, Transformer, TransformerConfig
+from tfzoo.backbone import Packs, TransformerConfig, stack_for
 from tfzoo.layout import Layout
-from tfzoo.models.embedding import TokenEmbedding
-from tfzoo.models.seq2seq import Tying
+from tfzoo.models.embedding import Tying, tied
 
 
 class DecoderOnly(nn.Module):
@@ -32,21 +31,10 @@ class DecoderOnly(nn.Module):
         tie: Tying = "output",
     ) -> None:
         super().__init__()
-        if tie == "all" and source_vocabulary != target_vocabulary:
-            raise ValueError(
-                f"tie: all needs one vocabulary, not {source_vocabulary} source and {target_vocabulary} target tokens; "
-                "set data.shared_vocabulary to true, or tie to output"
-            )
         self.config = config
-        self.decoder = Transformer(config, causal=True)
-        self.target_embedding = TokenEmbedding(target_vocabulary, config.dim)
-        self.source_embedding = (
-            self.target_embedding if tie == "all" else TokenEmbedding(source_vocabulary, config.dim)
-        )
-        self.output = (
-            TokenEmbedding(target_vocabulary, config.dim)
-            if tie == "none"
-            else self.target_embedding
+        self.decoder = stack_for(config, causal=True)
+        self.source_embedding, self.target_embedding, self.output = tied(
+            config.dim, source_vocabulary, target_vocabulary, tie
         )
 
     def forward(
@@ -57,6 +45,10 @@ class DecoderOnly(nn.Module):
         layout = source_layout.extend(after(source_layout, target_layout))
         return self.output.logits(self.decoder(x, layout)[:, source.shape[1] :])
 
+    def room(self, source: int) -> int:
+        """How many target tokens fit beside a source of so many."""
+        return self.config.max_length - source
+
     def steps(self, source: Tensor, layout: Layout, capacity: int) -> DecoderOnlySteps:
         """Decoding of these sources (B, S) step by step, to at most `capacity` target tokens."""
         return DecoderOnlySteps(self, source, layout, capacity)
@@ -66,7 +58,8 @@ def after(source: Layout, target: Layout) -> Layout:
     """The target's layout with positions that go on where those of its source end. source: (B, S), target: (B, T)."""
     if source.dense and target.dense:
         start = source.start + source.shape[1] + target.start
-        return Layout.full(*target.shape, device=target.device, start=start)
+        rows, length = target.shape
+        return Layout.full(rows, length, target.device, start=start)
     read = (source.segments[:, :, None] == target.segments[:, None, :]).sum(1)
     return Layout(target.positions + read, target.segments)
 
@@ -89,8 +82,9 @@ class DecoderOnlySteps:
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """tokens: (R, T) that come next; returns logits after the last of them, (R, V)."""
-        new = Layout.full(*tokens.shape, device=tokens.device, start=self.length)
-        self.length += tokens.shape[1]
+        rows, length = tokens.shape
+        new = Layout.full(rows, length, tokens.device, start=self.length)
+        self.length += length
         layout, x = after(self.layout, new), self.model.target_embedding(tokens)
         if self.source is not None:
             x = torch.cat([self.model.source_embedding(self.source), x], dim=1)

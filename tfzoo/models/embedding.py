@@ -6,6 +6,7 @@ Letters: B batch, T length, D width, V vocabulary, C channels, P patch side.
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +37,28 @@ class TokenEmbedding(nn.Module):
     def logits(self, x: Tensor) -> Tensor:
         """The same vectors as output weights. x: (..., D); returns (..., V)."""
         return linear(x, self.weight)
+
+
+Tying = Literal["none", "output", "all"]
+"""Of a translator: "output" shares the target embedding with the output layer, "all" shares it with the source too, for
+which both need one vocabulary."""
+
+
+def tied(
+    dim: int, source: int, target: int, tie: Tying
+) -> tuple[TokenEmbedding, TokenEmbedding, TokenEmbedding]:
+    """Embeddings of a source, of a target, and the output layer; source, target: numbers of tokens.
+
+    Raises ValueError where vocabularies that differ are to share one.
+    """
+    if tie == "all" and source != target:
+        raise ValueError(
+            f"tie: all needs one vocabulary, not {source} source and {target} target tokens; "
+            "set data.shared_vocabulary to true, or tie to output"
+        )
+    written = TokenEmbedding(target, dim)
+    read = written if tie == "all" else TokenEmbedding(source, dim)
+    return read, written, TokenEmbedding(target, dim) if tie == "none" else written
 
 
 class PatchEmbedding(nn.Module):

@@ -5,15 +5,11 @@ Letters: B batch, S source length, T target length, D width, V target vocabulary
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor, nn
 
 from tfzoo.backbone import Cache, Packs, TransformerConfig, stack_for
 from tfzoo.layout import Layout
-from tfzoo.models.embedding import TokenEmbedding
-
-Tying = Literal["none", "output", "all"]
+from tfzoo.models.embedding import Tying, tied
 
 
 class Seq2Seq(nn.Module):
@@ -22,8 +18,7 @@ class Seq2Seq(nn.Module):
     Args:
         config: shape of both stacks.
         source_vocabulary, target_vocabulary: number of tokens of each side.
-        tie: "output" shares the target embedding with the output layer, "all" shares it with the source too,
-            which needs one vocabulary for both.
+        tie: which embeddings are shared, see `Tying`.
     """
 
     def __init__(
@@ -34,22 +29,11 @@ class Seq2Seq(nn.Module):
         tie: Tying = "output",
     ) -> None:
         super().__init__()
-        if tie == "all" and source_vocabulary != target_vocabulary:
-            raise ValueError(
-                f"tie: all needs one vocabulary, not {source_vocabulary} source and {target_vocabulary} target tokens; "
-                "set data.shared_vocabulary to true, or tie to output"
-            )
         self.config = config
         self.encoder = stack_for(config.encoder)
         self.decoder = stack_for(config, causal=True, cross=True)
-        self.target_embedding = TokenEmbedding(target_vocabulary, config.dim)
-        self.source_embedding = (
-            self.target_embedding if tie == "all" else TokenEmbedding(source_vocabulary, config.dim)
-        )
-        self.output = (
-            TokenEmbedding(target_vocabulary, config.dim)
-            if tie == "none"
-            else self.target_embedding
+        self.source_embedding, self.target_embedding, self.output = tied(
+            config.dim, source_vocabulary, target_vocabulary, tie
         )
 
     def encode(self, source: Tensor, layout: Layout) -> Tensor:
@@ -75,6 +59,10 @@ class Seq2Seq(nn.Module):
         """source: (B, S), target: (B, T); returns logits (B, T, V)."""
         memory = self.encode(source, source_layout)
         return self.decode(target, target_layout, memory, source_layout)
+
+    def room(self, source: int) -> int:
+        """How many target tokens fit beside a source of so many."""
+        return self.config.max_length
 
     def steps(self, source: Tensor, layout: Layout, capacity: int) -> Seq2SeqSteps:
         """Decoding of these sources (B, S) step by step, to at most `capacity` target tokens."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,11 +13,11 @@ from tfzoo.backbone import TransformerConfig, capture
 from tfzoo.data.batching import IGNORE, TranslationBatch
 from tfzoo.data.translation import TranslationFacts
 from tfzoo.layout import Layout
-from tfzoo.models import Beam, Greedy, Limits, Seq2Seq, Tying, decode
+from tfzoo.models import Beam, DecoderOnly, Greedy, Limits, Seq2Seq, Tying, decode
 from tfzoo.tasks.looks import layers
 from tfzoo.tasks.scores import TranslationScores
 from tfzoo.tasks.task import Loss, Row, Task
-from tfzoo.tracking.attention_pictures import AttentionPicture, LinesPicture
+from tfzoo.tracking.attention_pictures import AttentionPicture, Layer, LinesPicture
 from tfzoo.tracking.figures import Picture
 from tfzoo.training.optim import OptimizerFactory, Schedule
 
@@ -29,6 +29,8 @@ class Translation(Task):
 
     Args:
         backbone: shape of the encoder and of the decoder.
+        architecture: "encoder-decoder", or "decoder-only", which reads the source as the beginning of its own text
+            (`DecoderOnly`); backbone.max_length must then hold both.
         tie: which embeddings are shared: "output" the target's with the output layer, "all" also the source's.
         label_smoothing: share of the target probability spread over the vocabulary (Szegedy et al. 2016).
         beam_size: beams of test and translate; 1 is greedy.
@@ -41,11 +43,11 @@ class Translation(Task):
 
     facts_class = TranslationFacts
     facts: TranslationFacts
-    network: Seq2Seq
+    network: Seq2Seq | DecoderOnly
     columns = ("source", "reference", "translation")
     counted = "tokens"
     best = ("val/chrf", "max")
-    fixed = ("tie",)
+    fixed = ("tie", "architecture")
 
     def __init__(
         self,
@@ -58,9 +60,11 @@ class Translation(Task):
         optimizer: OptimizerFactory | None = None,
         schedule: Schedule | None = None,
         facts: TranslationFacts | None = None,
+        architecture: Literal["encoder-decoder", "decoder-only"] = "encoder-decoder",
     ) -> None:
         settings = {
             "backbone": backbone,
+            "architecture": architecture,
             "tie": tie,
             "label_smoothing": label_smoothing,
             "beam_size": beam_size,
@@ -70,11 +74,11 @@ class Translation(Task):
         super().__init__(facts, settings, optimizer, schedule)
         self.beam, self.max_extra_tokens = Beam(beam_size, length_penalty), max_extra_tokens
         self.label_smoothing = label_smoothing
-        longest = max(self.facts.longest_source, self.facts.longest_target)
-        self.check_length(longest, backbone)
-        self.network = Seq2Seq(
-            backbone, self.facts.source.vocab_size, self.facts.target.vocab_size, tie
-        )
+        lengths = self.facts.longest_source, self.facts.longest_target
+        alone = architecture == "decoder-only"
+        self.check_length(sum(lengths) if alone else max(lengths), backbone)
+        vocabularies = self.facts.source.vocab_size, self.facts.target.vocab_size
+        self.network = (DecoderOnly if alone else Seq2Seq)(backbone, *vocabularies, tie)
         self.scores = TranslationScores(self.facts.bleu_tokenize)
 
     def loss(self, batch: TranslationBatch) -> Loss:
@@ -138,7 +142,13 @@ class Translation(Task):
 
     def _decode(self, source: Tensor, layout: Layout, strategy: Beam | Greedy) -> list[str]:
         target = self.facts.target
-        longest = min(source.shape[1] + self.max_extra_tokens, self.network.config.max_length - 1)
+        length = source.shape[1]
+        if self.network.room(length) < 2:
+            raise ValueError(
+                f"a source of {length} tokens leaves no room for its translation in the model's "
+                f"{self.network.config.max_length} positions"
+            )
+        longest = min(length + self.max_extra_tokens, self.network.room(length) - 1)
         start = torch.full((len(source), 1), target.bos, device=source.device)
         forbidden = (target.pad, target.bos, target.unk, target.cls)
         found = decode(
@@ -174,7 +184,7 @@ class Translation(Task):
         translation, caption = self._decode(source, layout, Greedy())[0], "the translation"
         if not translation.strip():
             translation, caption = batch.target_text[0], "the reference, for want of a translation"
-        room = self.network.config.max_length - 1
+        room = self.network.room(source.shape[1]) - 1
         ids = [target.bos, *target.encode(translation)[:room]]
         with capture(self.network) as weights:
             self.network(
@@ -188,14 +198,26 @@ class Translation(Task):
         keys = [self.facts.source.token(i) for i in source[0].tolist()]
         read = [target.token(i) for i in ids]
         cross = layers(weights, "cross_attention")
+        encoder = layers(weights, "encoder.")
         decoder = layers(weights, "self_attention", "decoder.")
+        if isinstance(self.network, DecoderOnly):  # one attention, of both and to both
+            cross, encoder, decoder = (
+                [Layer(name, each[:, asking, asked]) for name, each in decoder]
+                for asking, asked in _quarters(len(keys))
+            )
         aligned = [
             AttentionPicture("alignment", layer.weights, chosen, keys, f"last layer, {caption}")
             for layer in cross[-1:]
         ]
         lines = [
             LinesPicture("attention-cross", cross, chosen, keys, caption),
-            LinesPicture("attention-encoder", layers(weights, "encoder."), keys, keys),
+            LinesPicture("attention-encoder", encoder, keys, keys),
             LinesPicture("attention-decoder", decoder, read, read, caption),
         ]
         return [*aligned, *(p for p in lines if p.layers), *super().pictures(batch)]
+
+
+def _quarters(source: int) -> tuple[tuple[slice, slice], ...]:
+    """Of attention within a source and the target behind it: target to source, source and target each to itself."""
+    first, rest = slice(None, source), slice(source, None)
+    return (rest, first), (first, first), (rest, rest)
