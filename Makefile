@@ -1,4 +1,5 @@
 # make demo    train and compare the four embedded experiments
+# make notes   try every claim of the notes: experiments/notes/RESULTS.md
 # make bench   tfzoo beside others, on this machine: runs/bench/bench.md
 # make test    the whole test suite
 # make exhaustive   pairs of a kind of which make test runs some
@@ -8,13 +9,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo bench test exhaustive check format clean
+.PHONY: demo notes bench test exhaustive check format clean
 
 # As many test processes as cores, and one that mostly waits for SLURM: threads of their own would only get in the way.
 test exhaustive check: export OMP_NUM_THREADS = 1
 
 demo: $(VENV)/demo.installed
 	$(BIN)/tfzoo demo
+
+notes: $(VENV)/demo.installed
+	$(BIN)/python experiments/notes/notes.py
 
 bench: $(VENV)/bench.installed
 	$(BIN)/python experiments/speed/bench.py

@@ -1,0 +1,142 @@
+"""The notes' claims: their sets are what they say, every setting that they change is one, and every page can be made."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+NOTES = Path(__file__).parents[2] / "experiments" / "notes"
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+    """As in the process of notes.py: its folder comes first."""
+    monkeypatch.syspath_prepend(str(NOTES))
+
+
+def test_numbers_are_said_as_one_says_them():
+    import sets
+
+    said = {
+        0: "zero",
+        13: "thirteen",
+        40: "forty",
+        219: "two hundred nineteen",
+        1_000_005: "one million five",
+        70_300_812_000: "seventy billion three hundred million eight hundred twelve thousand",
+    }
+    assert {number: " ".join(sets.words(number)) for number in said} == said
+
+
+def test_the_letter_to_recall_is_as_far_from_either_end():
+    import sets
+
+    rows = list(sets.recall(60, random.Random(0)))
+    for row in rows:
+        before, _, rest = row["source"].partition(">")
+        assert (row["target"], len(rest) - 1) == (rest[0], len(before))
+    assert {row["source"].index(">") for row in rows} == set(sets.DISTANCES)
+
+
+def test_sets_are_the_same_everywhere(tmp_path):
+    import sets
+
+    for folder in ("one", "other"):
+        sets.write(tmp_path / folder)
+    for name in sets.SETS:
+        files = {split: tmp_path / "one" / name / f"{split}.jsonl" for split in sets.SIZES}
+        for split, file in files.items():
+            assert file.read_bytes() == (tmp_path / "other" / name / file.name).read_bytes()
+            assert len(file.read_text().splitlines()) == sets.SIZES[split]
+        train, test = (set(files[split].read_text().splitlines()) for split in ("train", "test"))
+        if name == "recall":  # short numbers are few: they come in both
+            assert not train & test
+
+
+def test_a_training_that_changes_is_another_run():
+    from study import Training
+
+    one = Training("translation.yaml", ("--model.backbone.depth=4",), 1)
+    assert one.id.startswith("depth-4-seed1-")
+    others = {
+        replace(one, seed=2).id,
+        replace(one, flags=()).id,
+        replace(one, file="texts.yaml").id,
+    }
+    assert len(others | {one.id}) == 4
+    assert replace(one, predicted=True).id == one.id
+
+
+def test_better_means_better_in_every_seed():
+    from study import Spread, above, losing
+
+    low, high, wide = Spread((1.0, 1.2)), Spread((1.3, 1.4)), Spread((1.1, 9.0))
+    assert above(high, low)
+    assert not above(wide, low)
+    assert losing({"low": low, "high": high, "wide": wide}) == ("low", ["high"])
+    assert losing({"low": low, "high": high}, lower=False) == ("high", ["low"])
+
+
+def test_a_claim_that_is_not_there(capsys):
+    import notes
+
+    with pytest.raises(SystemExit) as ended:
+        notes.chosen(["99"])
+    assert ended.value.code == 2
+    assert "there is no claim '99', only 01-lookup, " in capsys.readouterr().err
+    assert [folder.name for folder in notes.chosen(["7", "07-heads"])] == ["07-heads"]
+
+
+def test_every_claim_has_its_page():
+    import notes
+
+    for folder in notes.chosen([]):
+        page = (folder / "README.md").read_text(encoding="utf-8")
+        assert page.startswith(f"# {int(folder.name[:2])}. ")
+        assert f"python experiments/notes/notes.py {folder.name[:2]}\n" in page
+        assert page.index(notes.BEGIN) < page.index(notes.END)
+
+
+@pytest.mark.slow
+def test_every_page_can_be_made_of_what_trainings_leave(tmp_path, monkeypatch):
+    """Of trainings two steps long: of what they say, the words alone are looked at."""
+    import notes
+    import sets
+    from study import Runs
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sets, "SIZES", {"train": 60, "validation": 12, "test": 24})
+    sets.write(notes.RUNS / "sets")
+    short = ("--trainer.max_steps=2", "--trainer.val_check_interval=2", "--trainer.log_every_n_steps=1")  # fmt: skip
+    claims = {}
+    for folder in notes.chosen([]):
+        claim = notes.claim_of(folder)
+        few = [
+            replace(v, flags=(*v.flags, *short), seeds=(1, 2)[: 1 + v.predicted])
+            for v in claim.variants
+        ]
+        claims[folder] = replace(claim, variants=few)
+    needed = notes.trainings(claims.values())
+    with contextlib.redirect_stderr(sys.__stderr__):
+        notes.train(needed, notes.RUNS, 1)
+    assert all(training.is_done(notes.RUNS) for training in needed)
+    for folder, claim in claims.items():
+        page = claim.found({v.name: Runs(v, notes.RUNS) for v in claim.variants})
+        assert page.verdict.word in ("holds", "holds when", "does not hold")
+        assert all(len(row) == len(page.columns) for row in page.rows)
+        page.figure.savefig(tmp_path / f"{folder.name}.png", dpi=40)
+        page_file = tmp_path / "README.md"
+        page_file.write_text((folder / "README.md").read_text(encoding="utf-8"), encoding="utf-8")
+        notes.fill(page_file, notes.found(page))
+        assert notes.filled(page_file).startswith(f"**{page.verdict.told()}.**")
+    told = json.loads((needed[0].folder(notes.RUNS) / "provenance.json").read_text())
+    assert told[-1]["ended"]["step"] == 2
+    stamps = {t.folder(notes.RUNS): (t.folder(notes.RUNS) / "test.json").stat().st_mtime_ns for t in needed}  # fmt: skip
+    notes.train(needed, notes.RUNS, 1)  # nothing is done twice
+    assert all((f / "test.json").stat().st_mtime_ns == stamp for f, stamp in stamps.items())
