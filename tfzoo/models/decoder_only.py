@@ -33,7 +33,7 @@ class DecoderOnly(nn.Module):
         super().__init__()
         self.config = config
         self.decoder = stack_for(config, causal=True)
-        self.source_embedding, self.target_embedding, self.output = tied(
+        self.target_embedding, self.source_embedding, self.output = tied(
             config.dim, source_vocabulary, target_vocabulary, tie
         )
 

@@ -47,7 +47,7 @@ which both need one vocabulary."""
 def tied(
     dim: int, source: int, target: int, tie: Tying
 ) -> tuple[TokenEmbedding, TokenEmbedding, TokenEmbedding]:
-    """Embeddings of a source, of a target, and the output layer; source, target: numbers of tokens.
+    """Embeddings of a target, of a source, and the output layer; source, target: numbers of tokens.
 
     Raises ValueError where vocabularies that differ are to share one.
     """
@@ -58,7 +58,7 @@ def tied(
         )
     written = TokenEmbedding(target, dim)
     read = written if tie == "all" else TokenEmbedding(source, dim)
-    return read, written, TokenEmbedding(target, dim) if tie == "none" else written
+    return written, read, TokenEmbedding(target, dim) if tie == "none" else written
 
 
 class PatchEmbedding(nn.Module):

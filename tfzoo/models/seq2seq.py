@@ -32,7 +32,7 @@ class Seq2Seq(nn.Module):
         self.config = config
         self.encoder = stack_for(config.encoder)
         self.decoder = stack_for(config, causal=True, cross=True)
-        self.source_embedding, self.target_embedding, self.output = tied(
+        self.target_embedding, self.source_embedding, self.output = tied(
             config.dim, source_vocabulary, target_vocabulary, tie
         )
 
