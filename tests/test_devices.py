@@ -18,6 +18,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 from small_sets import NO_PICTURES
 
@@ -101,7 +102,7 @@ class Servers:
             place = {"LOCAL_RANK": str(rank)} if processes > 1 else {}
             with output.open("w") as to:
                 self.started.append(
-                    subprocess.Popen(
+                    forked.Popen(
                         [sys.executable, __file__],
                         env={**os.environ, **alike, **place},
                         stdin=subprocess.PIPE,

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import forked
 import killed
 import pytest
 import torch
@@ -206,7 +207,7 @@ def lives(experiment: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
                 commands.append(command(experiment, folder / f"{name}-killed", case, death))
         file = folder / f"commands-{len(serving)}"
         file.write_text("".join(json.dumps(one) + "\n" for one in commands))
-        process = subprocess.Popen(
+        process = forked.Popen(
             [sys.executable, killed.__file__, str(file)],
             env=os.environ | {"OMP_NUM_THREADS": "1"},  # threads do not survive a fork
             stdout=(folder / f"said-{len(serving)}").open("w"),

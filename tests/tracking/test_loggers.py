@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -178,7 +179,7 @@ class TestOffline:
             )
             command = [sys.executable, "-c", code, __file__, root / "runs"]
             with (root / "said").open("w") as said:
-                subprocess.run(
+                forked.run(
                     command,
                     check=True,
                     env=environment,
@@ -259,7 +260,7 @@ def test_an_account_without_a_net_trains_offline(tmp_path):
     one, two = tmp_path / "e" / "one", tmp_path / "e" / "two"
     # Another test of this process may have left a W&B service running, which is not to be shared.
     kept = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
-    done = subprocess.run(
+    done = forked.run(
         [sys.executable, "-c", code, one, two],
         env=kept | environment,
         capture_output=True,
