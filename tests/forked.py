@@ -116,14 +116,15 @@ def run(
 
 def served(asked: socket.socket) -> list[str]:
     """Serves until nobody asks any more; returns in the forks, with the command of each."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies
     while True:
         message, fds, *_ = socket.recv_fds(asked, MOST, 4)
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
         if not message:
             os.killpg(0, signal.SIGKILL)  # what was left running
         if os.fork() == 0:
             asked.close()
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             return begun(json.loads(message), *fds)
         for fd in fds:
             os.close(fd)

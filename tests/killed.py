@@ -130,6 +130,7 @@ def served(commands: Path) -> None:
     after its start), or none.
     """
     Show.on_validation_epoch_end = lambda show, *_: show._forget()  # pictures take most of the time
+    Show.on_train_end = lambda *_: None
     first, *others = commands.read_text().splitlines()
     assert main(json.loads(first)[0]) == 0
     gc.collect()

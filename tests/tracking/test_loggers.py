@@ -13,7 +13,6 @@ import sys
 import time
 from pathlib import Path
 
-import forked
 import numpy as np
 import pytest
 import torch
@@ -166,6 +165,8 @@ class TestOffline:
     @pytest.fixture(scope="class")
     def root(self, tmp_path_factory) -> Path:
         """Trains in a process that has no terminal, no account, and a net in which a call is caught."""
+        import forked  # not in a process of ours
+
         root = tmp_path_factory.mktemp("offline")
         environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
         environment |= {"HOME": str(root / "home"), "NETRC": str(root / "netrc"), "NO_PROXY": ""}
@@ -246,6 +247,8 @@ class TestOffline:
 
 @pytest.mark.slow
 def test_an_account_without_a_net_trains_offline(tmp_path):
+    import forked
+
     code = (
         "import sys; from tfzoo.tracking.loggers import WandbLogger\n"
         "WandbLogger(sys.argv[1]).log_metrics({'a': 1.0}, 0)\n"
