@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -141,8 +142,13 @@ def run_all(tmp_path_factory) -> Iterator[Run]:
     one, two = (Servers(processes, folder) for processes in (1, 2))
 
     def run(commands: dict[str, list[list[str]]], name: str) -> None:
-        one.run(commands["one"], name)
-        two.run(commands["ddp"] + commands["fsdp2"], name)
+        with ThreadPoolExecutor() as side_by_side:
+            running = [
+                side_by_side.submit(one.run, commands["one"], name),
+                side_by_side.submit(two.run, commands["ddp"] + commands["fsdp2"], name),
+            ]
+        for end in running:
+            end.result()
 
     yield run
     one.end()
