@@ -78,6 +78,16 @@ class WorkerFails(Callback):
         data.batches = failing
 
 
+class Slow(Callback):
+    """Each batch takes so many seconds more, in which nothing is computed."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        time.sleep(self.seconds)
+
+
 class ProcessesFail(Callback):
     """Processes of a training fail when so many steps are done, and each leaves a file named by its number.
 

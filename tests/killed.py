@@ -5,6 +5,7 @@ Run as a program it imports tfzoo once, and forks for every training of a file o
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
@@ -129,8 +130,11 @@ def served(commands: Path) -> None:
     after its start), or none.
     """
     Show.on_validation_epoch_end = lambda show, *_: show._forget()  # pictures take most of the time
+    Show.on_train_end = lambda *_: None
     first, *others = commands.read_text().splitlines()
     assert main(json.loads(first)[0]) == 0
+    gc.collect()
+    gc.freeze()  # or each fork would copy what its collector looks at
     for line in others:
         arguments, folder, death = json.loads(line)
         run = Run(Path(folder))

@@ -14,10 +14,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 from small_sets import NO_PICTURES
 
@@ -101,7 +103,7 @@ class Servers:
             place = {"LOCAL_RANK": str(rank)} if processes > 1 else {}
             with output.open("w") as to:
                 self.started.append(
-                    subprocess.Popen(
+                    forked.Popen(
                         [sys.executable, __file__],
                         env={**os.environ, **alike, **place},
                         stdin=subprocess.PIPE,
@@ -140,8 +142,13 @@ def run_all(tmp_path_factory) -> Iterator[Run]:
     one, two = (Servers(processes, folder) for processes in (1, 2))
 
     def run(commands: dict[str, list[list[str]]], name: str) -> None:
-        one.run(commands["one"], name)
-        two.run(commands["ddp"] + commands["fsdp2"], name)
+        with ThreadPoolExecutor() as side_by_side:
+            running = [
+                side_by_side.submit(one.run, commands["one"], name),
+                side_by_side.submit(two.run, commands["ddp"] + commands["fsdp2"], name),
+            ]
+        for end in running:
+            end.result()
 
     yield run
     one.end()

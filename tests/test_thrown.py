@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -332,7 +333,7 @@ def apart(arguments: list[str]) -> int:
     program = "import sys; from tfzoo.cli import main; sys.exit(main(sys.argv[1:]))"
     places = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     env = os.environ | {"PYTHONPATH": places}
-    return subprocess.run([sys.executable, "-c", program, *arguments], env=env).returncode
+    return forked.run([sys.executable, "-c", program, *arguments], env=env).returncode
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 
+import forked
 import numpy as np
 import pytest
 from PIL import Image
@@ -298,9 +299,9 @@ def test_progress_is_shown_where_somebody_watches(capsys, monkeypatch):
     assert "trying" in capsys.readouterr().err
 
 
-def tfzoo(*arguments: str, **settings) -> subprocess.CompletedProcess:
+def tfzoo(*arguments: str, run=subprocess.run, **settings) -> subprocess.CompletedProcess:
     program = [sys.executable, "-c", "import sys, tfzoo.cli; sys.exit(tfzoo.cli.main())"]
-    return subprocess.run([*program, *arguments], capture_output=True, timeout=120, **settings)
+    return run([*program, *arguments], capture_output=True, timeout=120, **settings)
 
 
 @pytest.mark.slow
@@ -311,7 +312,7 @@ def test_as_a_shell_sees_it(best, tmp_path):
     assert (found.returncode, found.stderr) == (0, b"")
     assert found.stdout.count(b"\n") == 2
     assert not list(tmp_path.iterdir())
-    bad = tfzoo("translate", checkpoint, input=b"\xff", cwd=tmp_path)
+    bad = tfzoo("translate", checkpoint, input=b"\xff", cwd=tmp_path, run=forked.run)
     assert (bad.returncode, bad.stdout) == (2, b"")
     assert bad.stderr == b"tfzoo: error: standard input is not UTF-8 text: byte 0 is 0xff\n"
 
@@ -320,7 +321,7 @@ def test_as_a_shell_sees_it(best, tmp_path):
 def test_a_reader_that_leaves_is_no_mistake(best):
     program = [sys.executable, "-c", "import sys, tfzoo.cli; sys.exit(tfzoo.cli.main())"]
     command = [*program, "translate", best("Translation"), "--beam", "1"]
-    with subprocess.Popen(
+    with forked.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         process.stdout.close()

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import forked
 import pytest
 import yaml
 from opened import Dashboard
@@ -114,7 +115,7 @@ def test_a_training_killed_in_the_middle_goes_on_in_the_same_run(experiment, tmp
     def steps() -> list[int]:
         return [r["step"] for r in records(run) if "train/loss" in r["metrics"]]
 
-    training = subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.DEVNULL)
+    training = forked.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.DEVNULL)
     try:
         until(lambda: len(steps()) > 9)
     finally:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 import yaml
 
@@ -176,7 +177,7 @@ def test_a_short_demo_and_its_commands(tmp_path):
     assert "RBF SVM 95.62" in report
     (line,) = [line for line in report.splitlines() if " classify " in line]
     arguments = line.split()[1:]
-    found = subprocess.run(
+    found = forked.run(
         [*program, *arguments],
         cwd=tmp_path,
         check=True,

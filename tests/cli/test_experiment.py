@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -422,17 +423,18 @@ def test_a_training_ends_with_what_a_person_wants(experiment, tmp_path, capsys, 
 def test_where_somebody_watches_bars_are_on_stderr(experiment, tmp_path):
     """A terminal as stderr alone: what is measured is for stdout all the same."""
     checkpoint = fit(experiment("ImageClassification"), tmp_path / "runs") / "checkpoints/best.ckpt"
-    for arguments, bar, line in (
+    for start, arguments, bar, line in (
         (
+            subprocess.Popen,
             ["fit", "-c", str(experiment("ImageClassification")), f"--runs={tmp_path}"],
             "Epoch 0",
             "best val/accuracy",
         ),
-        (["test", f"--ckpt_path={checkpoint}"], "Testing", "test/accuracy"),
+        (forked.Popen, ["test", f"--ckpt_path={checkpoint}"], "Testing", "test/accuracy"),
     ):
         ours, theirs = pty.openpty()
         watched = "import sys, tfzoo.cli; sys.exit(tfzoo.cli.main())"
-        with subprocess.Popen(
+        with start(
             [sys.executable, "-c", watched, *arguments, "--trainer.enable_progress_bar=true"],
             stdout=subprocess.PIPE, stderr=theirs, cwd=tmp_path, text=True,
             env={**os.environ, "TERM": "xterm"},

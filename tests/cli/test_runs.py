@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import forked
 import pytest
 from read_tables import cells
 from written_runs import LIFE, config, kill, write_run
@@ -221,7 +222,7 @@ def test_a_run_killed_in_the_middle_is_shown_as_killed_with_its_figures_so_far(
     command = [sys.executable, "-c", code, "fit", "-c", str(experiment("Generation"))]
     folder = tmp_path / "runs" / "generation" / "1"
     metrics = folder / "metrics.csv"
-    with subprocess.Popen([*command, *flags, *runs], stdout=subprocess.DEVNULL) as training:
+    with forked.Popen([*command, *flags, *runs], stdout=subprocess.DEVNULL) as training:
         try:
             patience = time.monotonic() + 120
             while not metrics.exists() or metrics.read_text().count("\n") < 8:

@@ -8,8 +8,10 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import forked
 import pytest
 from wandb_server import serving
 
@@ -42,9 +44,11 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     return kept | {"HOME": str(home), "NETRC": str(home / "netrc"), **more}
 
 
-def tfzoo(*arguments: object, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def tfzoo(
+    *arguments: object, env: dict[str, str], run: Callable = subprocess.run
+) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", TFZOO, *map(str, arguments)]
-    return subprocess.run(command, env=env, capture_output=True, text=True)
+    return run(command, env=env, capture_output=True, text=True)
 
 
 def trained(experiment: Path, run: Path, steps: int, env: dict[str, str]) -> None:
@@ -53,7 +57,7 @@ def trained(experiment: Path, run: Path, steps: int, env: dict[str, str]) -> Non
     flags.append("--trainer.callbacks=null")  # pictures too
     where = ["-c", experiment, "--runs", run.parents[1], "--run_id", run.name]
     begin = ["resume", run] if run.exists() else ["fit", *where, "--experiment", run.parent.name]
-    done = tfzoo(*begin, *flags, env=env)
+    done = tfzoo(*begin, *flags, env=env, run=forked.run)
     assert done.returncode == 0, done.stderr
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from small_sets import SMALL_SETS, any_text
+from small_sets import NO_PICTURES, SMALL_SETS, any_text
 
 from tfzoo.backbone import TransformerConfig
 from tfzoo.cli.main import main
@@ -68,6 +68,7 @@ def test_an_experiment_takes_a_training_and_a_validation_step(
             *small_set(experiment, tmp_path / "data"),
             f"--model.backbone={json.dumps(SMALL_BACKBONE)}",
             *[f"--trainer.{key}={value}" for key, value in steps.items()],
+            f"--trainer.callbacks+={json.dumps(NO_PICTURES)}",
         ]
     )
     assert code == 0

@@ -128,6 +128,8 @@ PreemptMode=REQUEUE
 SlurmctldParameters=preempt_send_user_signal
 JobRequeue=1
 JobFileAppend=1
+# Where two clusters run on this machine, jobs of one number would meet at one port.
+FirstJobId=$((PORT / 10 * 100 % 9900 + 1))
 # be quick
 SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=0,bf_interval=1

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from throwaway import Cluster
+from throwaway import TFZOO, Cluster
 
 ROOT = Path(__file__).parents[2]
 CONTROL = Path(__file__).with_name("cluster.sh")
@@ -60,15 +60,12 @@ def cluster(worker_id: str) -> Iterator[Cluster]:
     # A job of somebody's cluster may be running these tests: nothing of it must be seen.
     outside = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "SBATCH"))}
     program = folder / "tfzoo"
-    program.write_text(
-        f"#!/bin/sh\nexec {sys.executable} -c "
-        "'import sys; from tfzoo.cli import main; sys.exit(main())' \"$@\"\n"
-    )
+    program.write_text(f"#!/bin/sh\nexec {sys.executable} -c '{TFZOO}' \"$@\"\n")
     program.chmod(0o755)
     env = outside | {
         "SLURM_CONF": str(folder / "slurm/slurm.conf"),
         "TFZOO": str(program),
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",  # the disasters are there
         "OMP_NUM_THREADS": "1",
         "WANDB_MODE": "offline",
     }

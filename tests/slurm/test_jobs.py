@@ -1,4 +1,7 @@
-"""Jobs of the project's own batch script on a real SLURM: they compute what one process does, whatever befalls them."""
+"""Jobs of the project's own batch script on a real SLURM: they compute what one process does, whatever befalls them.
+
+Jobs mostly start and wait; what befalls them happens to several side by side.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,8 @@ import csv
 import json
 import os
 import signal
-import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,6 +24,11 @@ SETTINGS = [
     *("--trainer.log_every_n_steps=1", "--model.backbone.dropout=0"),
     '--trainer.logger=[{"class_path":"tfzoo.tracking.loggers.MetricsLogger"},{"class_path":"tfzoo.tracking.loggers.WandbLogger"}]',
 ]
+FOR_LONG = [
+    "--trainer.max_steps=1000000",
+    '--trainer.callbacks+={"class_path":"disasters.Slow","init_args":{"seconds":0.2}}',
+]
+WITHOUT_WANDB = '--trainer.logger=[{"class_path":"tfzoo.tracking.loggers.MetricsLogger"}]'
 SHARDED = [
     *("-c", str(SCRIPT.parents[1] / "configs/trainer/fsdp.yaml")),
     *("--trainer.accelerator=cpu", "--trainer.precision=32-true"),
@@ -70,7 +78,7 @@ class Place:
             except (OSError, ValueError):
                 return False
 
-        self.cluster.wait(f"{name} to train", taken, 240)
+        self.cluster.wait(f"{name} to train", taken, 240, every=0.5)
 
     def said(self, name: str) -> str:
         return (self.folder / f"{name}.out").read_text()
@@ -86,8 +94,9 @@ def place(
 @pytest.fixture(scope="module")
 def whole(place: Place) -> Place:
     """Each shape trained without a disturbance."""
-    jobs = {f"whole-{shape}": place.submit(f"whole-{shape}", shape) for shape in SHAPES}
-    jobs["sharded"] = place.submit("sharded", "2x2", *SHARDED)
+    names = {f"whole-{shape}": shape for shape in SHAPES}
+    jobs = {name: place.submit(name, shape, WITHOUT_WANDB) for name, shape in names.items()}
+    jobs["sharded"] = place.submit("sharded", "2x2", WITHOUT_WANDB, *SHARDED)
     for name, job in jobs.items():
         assert place.cluster.ended(job, 400)["JobState"] == "COMPLETED", place.said(name)
     return place
@@ -148,21 +157,129 @@ def older(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"{folder}{os.pathsep}{os.environ['PATH']}"
 
 
+BESIDE = 3
+"""To so many jobs something happens at once; more would only wait for processors."""
+
+HAPPENS: dict[Callable[..., None], Callable[[Place], None]] = {}
+
+
+def side_by_side(happens: Callable[[Place], None]) -> Callable[..., None]:
+    """Makes a test of what happens to a job, and that may happen while other things happen to others."""
+
+    def test(happening: dict[Callable[..., None], Future[None]]) -> None:
+        happening[test].result()
+
+    test.__name__ = happens.__name__
+    HAPPENS[test] = happens
+    return test
+
+
+@pytest.fixture(scope="module")
+def happening(
+    whole: Place, request: pytest.FixtureRequest
+) -> Iterator[dict[Callable[..., None], Future[None]]]:
+    """Of the chosen tests that are made by `side_by_side` all that happens, begun."""
+    chosen = [getattr(item, "function", None) for item in request.session.items]
+    pool = ThreadPoolExecutor(BESIDE)
+    yield {test: pool.submit(HAPPENS[test], whole) for test in HAPPENS if test in chosen}
+    pool.shutdown(cancel_futures=True)
+
+
 REACHES = "--export=PATH,HOME,TFZOO,PYTHONPATH,OMP_NUM_THREADS,WANDB_MODE"
 """Where a job has no more of the environment it was submitted from."""
 
 
-@pytest.mark.parametrize("shape", ["1", "2x2"])
-def test_a_signal_requeues(shape, whole):
+@side_by_side
+def test_a_time_limit(whole):
+    limits = ("--time=2", "--signal=SIGUSR2@60")  # SLURM looks twice a minute
+    job = whole.submit("limited", "1", *FOR_LONG, options=limits)
+    whole.cluster.wait("the limit", lambda: whole.cluster.job(job)["Restarts"] == "1", 240)
+    whole.cluster.wait("its second life", lambda: len(whole.lives("limited")) == 2, 120)
+    whole.cluster.call("scancel", job)
+    first, second = whole.lives("limited")
+    assert first["ended"]["step"] == second["resumed"]["step"] > 0
+
+
+def requeued(place: Place, shape: str) -> None:
     name = f"requeued-{shape}"
-    job = whole.submit(name, shape, options=(REACHES,))
-    whole.trains(name)
+    job = place.submit(name, shape, options=(REACHES,))
+    place.trains(name)
+    place.cluster.call("scancel", "--signal=USR2", job)
+    ended = place.cluster.ended(job, 300)
+    assert (ended["JobState"], ended["Restarts"]) == ("COMPLETED", "1"), place.said(name)
+    assert_goes_on(place, name, shape, 1, "stopped")
+
+
+@side_by_side
+def test_a_signal_requeues_four_processes_on_two_nodes(whole):
+    requeued(whole, "2x2")
+
+
+@side_by_side
+def test_a_signal_requeues_one_process(whole):
+    requeued(whole, "1")
+
+
+def resubmitted(place: Place, name: str, shape: str) -> None:
+    job = place.submit(name, shape, f"--run_id={place.run(name).name}")
+    assert place.cluster.ended(job, 300)["JobState"] == "COMPLETED", place.said(name)
+    assert_same(place, name, shape)
+
+
+@side_by_side
+def test_a_cancelled_job_has_saved_and_goes_on_when_submitted_again(whole):
+    job = whole.submit("cancelled", "1")
+    whole.trains("cancelled")
+    whole.cluster.call("scancel", job)
+    whole.cluster.ended(job)
+    (life,) = whole.lives("cancelled")
+    assert life["ended"]["how"] == "stopped"
+    step = life["ended"]["step"]
+    assert (whole.run("cancelled") / f"checkpoints/step-{step:08d}.ckpt").exists()
+    assert not (whole.run("cancelled") / "running.json").exists()
+    resubmitted(whole, "cancelled", "1")
+    assert whole.lives("cancelled")[1]["resumed"]["step"] == step
+
+
+@side_by_side
+def test_one_rank_is_killed(whole):
+    every = json.dumps([{"class_path": "Last", "init_args": {"every_n_steps": 2}}])
+    job = whole.submit("killed", "1x2", f"--trainer.callbacks={every}")
+    whole.trains("killed")
+    holder = json.loads((whole.run("killed") / "running.json").read_text())
+    assert holder["job"] == job
+    os.kill(holder["pid"], signal.SIGKILL)
+    ended = whole.cluster.ended(job, 90)
+    assert ended["JobState"] == "FAILED", whole.said("killed")
+    resubmitted(whole, "killed", "1x2")
+
+
+@side_by_side
+def test_two_trainings_under_one_job_are_refused(whole):
+    job = whole.submit("refused", "1x2", "--trainer.devices=1", "--batches_per_step=1")
+    assert whole.cluster.ended(job)["JobState"] == "FAILED"
+    assert "SLURM started 2 tasks on 1 nodes, but the trainer is for 1 devices" in whole.said(
+        "refused"
+    )
+    assert not (whole.folder / "runs/refused").exists() or not any(
+        (whole.folder / "runs/refused").iterdir()
+    )
+
+
+@side_by_side
+def test_a_run_folder_in_use_is_refused_and_a_requeue_that_slurm_refuses_is_no_success(whole):
+    job = whole.submit("used", "1", *FOR_LONG, options=("--no-requeue",))
+    whole.trains("used")
+    other = whole.cluster.forked("resume", whole.run("used"), cwd=whole.folder)
+    assert other.returncode == 2
+    assert f"is in use by job {job} on" in other.stderr
     whole.cluster.call("scancel", "--signal=USR2", job)
-    ended = whole.cluster.ended(job, 300)
-    assert (ended["JobState"], ended["Restarts"]) == ("COMPLETED", "1"), whole.said(name)
-    assert_goes_on(whole, name, shape, 1, "stopped")
+    ended = whole.cluster.ended(job)
+    assert (ended["JobState"], ended["ExitCode"]) == ("FAILED", "75:0"), whole.said("used")
+    assert f"SLURM does not requeue job {job}" in whole.said("used")
 
 
+# Last, when nothing else runs that it would drive out.
 def test_a_more_urgent_job_takes_the_place(whole, older):
     # Submitted from within a task of an array, whose numbers are none of its own.
     inherited = {"SLURM_ARRAY_JOB_ID": "1", "SLURM_ARRAY_TASK_ID": "3"}
@@ -178,70 +295,3 @@ def test_a_more_urgent_job_takes_the_place(whole, older):
     assert whole.cluster.ended(urgent)["JobState"] == "COMPLETED"
     assert_goes_on(whole, "preempted", "1", 1, "stopped")
     assert {life["job"]["id"] for life in whole.lives("preempted")} == {job}
-
-
-def test_a_time_limit(whole):
-    limits = ("--time=2", "--signal=SIGUSR2@60")  # SLURM looks twice a minute
-    job = whole.submit("limited", "1", "--trainer.max_steps=1000000", options=limits)
-    whole.cluster.wait("the limit", lambda: whole.cluster.job(job)["Restarts"] == "1", 240)
-    whole.cluster.wait("its second life", lambda: len(whole.lives("limited")) == 2, 120)
-    whole.cluster.call("scancel", job)
-    first, second = whole.lives("limited")
-    assert first["ended"]["step"] == second["resumed"]["step"] > 0
-
-
-def resubmitted(place: Place, name: str, shape: str) -> None:
-    job = place.submit(name, shape, f"--run_id={place.run(name).name}")
-    assert place.cluster.ended(job, 300)["JobState"] == "COMPLETED", place.said(name)
-    assert_same(place, name, shape)
-
-
-def test_a_cancelled_job_has_saved_and_goes_on_when_submitted_again(whole):
-    job = whole.submit("cancelled", "1")
-    whole.trains("cancelled")
-    whole.cluster.call("scancel", job)
-    whole.cluster.ended(job)
-    (life,) = whole.lives("cancelled")
-    assert life["ended"]["how"] == "stopped"
-    step = life["ended"]["step"]
-    assert (whole.run("cancelled") / f"checkpoints/step-{step:08d}.ckpt").exists()
-    assert not (whole.run("cancelled") / "running.json").exists()
-    resubmitted(whole, "cancelled", "1")
-    assert whole.lives("cancelled")[1]["resumed"]["step"] == step
-
-
-def test_one_rank_is_killed(whole):
-    every = json.dumps([{"class_path": "Last", "init_args": {"every_n_steps": 2}}])
-    job = whole.submit("killed", "1x2", f"--trainer.callbacks={every}")
-    whole.trains("killed")
-    holder = json.loads((whole.run("killed") / "running.json").read_text())
-    assert holder["job"] == job
-    os.kill(holder["pid"], signal.SIGKILL)
-    ended = whole.cluster.ended(job, 90)
-    assert ended["JobState"] == "FAILED", whole.said("killed")
-    resubmitted(whole, "killed", "1x2")
-
-
-def test_two_trainings_under_one_job_are_refused(whole):
-    job = whole.submit("refused", "1x2", "--trainer.devices=1", "--batches_per_step=1")
-    assert whole.cluster.ended(job)["JobState"] == "FAILED"
-    assert "SLURM started 2 tasks on 1 nodes, but the trainer is for 1 devices" in whole.said(
-        "refused"
-    )
-    assert not (whole.folder / "runs/refused").exists() or not any(
-        (whole.folder / "runs/refused").iterdir()
-    )
-
-
-def test_a_run_folder_in_use_is_refused_and_a_requeue_that_slurm_refuses_is_no_success(whole):
-    job = whole.submit("used", "1", "--trainer.max_steps=1000000", options=("--no-requeue",))
-    whole.trains("used")
-    other: subprocess.CompletedProcess[str] = whole.cluster.tried(
-        whole.cluster.env["TFZOO"], "resume", whole.run("used"), cwd=whole.folder
-    )
-    assert other.returncode == 2
-    assert f"is in use by job {job} on" in other.stderr
-    whole.cluster.call("scancel", "--signal=USR2", job)
-    ended = whole.cluster.ended(job)
-    assert (ended["JobState"], ended["ExitCode"]) == ("FAILED", "75:0"), whole.said("used")
-    assert f"SLURM does not requeue job {job}" in whole.said("used")

@@ -165,6 +165,8 @@ class TestOffline:
     @pytest.fixture(scope="class")
     def root(self, tmp_path_factory) -> Path:
         """Trains in a process that has no terminal, no account, and a net in which a call is caught."""
+        import forked  # not in a process of ours
+
         root = tmp_path_factory.mktemp("offline")
         environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
         environment |= {"HOME": str(root / "home"), "NETRC": str(root / "netrc"), "NO_PROXY": ""}
@@ -178,7 +180,7 @@ class TestOffline:
             )
             command = [sys.executable, "-c", code, __file__, root / "runs"]
             with (root / "said").open("w") as said:
-                subprocess.run(
+                forked.run(
                     command,
                     check=True,
                     env=environment,
@@ -245,6 +247,8 @@ class TestOffline:
 
 @pytest.mark.slow
 def test_an_account_without_a_net_trains_offline(tmp_path):
+    import forked
+
     code = (
         "import sys; from tfzoo.tracking.loggers import WandbLogger\n"
         "WandbLogger(sys.argv[1]).log_metrics({'a': 1.0}, 0)\n"
@@ -259,7 +263,7 @@ def test_an_account_without_a_net_trains_offline(tmp_path):
     one, two = tmp_path / "e" / "one", tmp_path / "e" / "two"
     # Another test of this process may have left a W&B service running, which is not to be shared.
     kept = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
-    done = subprocess.run(
+    done = forked.run(
         [sys.executable, "-c", code, one, two],
         env=kept | environment,
         capture_output=True,

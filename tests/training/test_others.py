@@ -6,9 +6,11 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 
 from tfzoo.tracking.runs import numbered
@@ -17,7 +19,9 @@ PROGRAM = "import sys; from tfzoo.cli import main; sys.exit(main())"
 pytestmark = pytest.mark.slow
 
 
-def failing(experiment: Any, folder: Path, *more: str, **how: Any) -> tuple[int, str, list[Path]]:
+def failing(
+    experiment: Any, folder: Path, *more: str, run: Callable = subprocess.run, **how: Any
+) -> tuple[int, str, list[Path]]:
     """The code of a training on two processes that fails after two steps, what it said, and its checkpoints."""
     program, pids = folder / "program.py", folder / "pids"
     program.write_text(PROGRAM)
@@ -31,7 +35,7 @@ def failing(experiment: Any, folder: Path, *more: str, **how: Any) -> tuple[int,
     ]
     said = folder / "said"
     with said.open("w") as to:
-        done = subprocess.run(
+        done = run(
             [
                 *[sys.executable, program, "fit", "-c", experiment("TextClassification")],
                 *[f"--runs={folder}", "--experiment=e", "--run_id=1"],
@@ -60,7 +64,9 @@ def test_the_others_end_with_the_first_and_say_nothing(experiment, tmp_path):
 
 def test_where_all_fail_the_first_still_writes_what_it_has_saved(experiment, tmp_path):
     background = "--trainer.plugins=BackgroundCheckpointIO"
-    code, said, saved = failing(experiment, tmp_path, background, ranks=[0, 1], saving=12.0)
+    code, said, saved = failing(
+        experiment, tmp_path, background, run=forked.run, ranks=[0, 1], saving=12.0
+    )
     assert code == 2, said
     assert "tfzoo: error: something is wrong at step 2" in said
     assert [file.name for file in saved] == ["step-00000002.ckpt"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -88,9 +87,11 @@ def process(rank: int, meeting: str, result: str) -> None:
 
 @pytest.mark.slow
 def test_two_processes_that_share_a_network_learn_what_one_does(tmp_path: Path) -> None:
+    import forked  # not in a process of ours
+
     meeting, result = str(tmp_path / "meeting"), str(tmp_path / "weights.pt")
     ranks = [
-        subprocess.Popen([sys.executable, __file__, str(rank), meeting, result]) for rank in (0, 1)
+        forked.Popen([sys.executable, __file__, str(rank), meeting, result]) for rank in (0, 1)
     ]
     try:
         # They also decode, for unequal numbers of steps: neither may wait for the other then.
