@@ -159,6 +159,14 @@ def test_a_mistyped_class(key, value, told, mistake):
         ),
         ("--trainer.max_steps=many", "trainer.max_steps: must be a whole number, not 'many'"),
         ("--model.label_smoothing=much", "model.label_smoothing: must be a number, not 'much'"),
+        (
+            "--model.optimizer.init_args.lr=0.1",
+            "model.optimizer has no class to take 'lr': name it with --model.optimizer",
+        ),
+        (
+            "--trainer.limit_train_batches=few",
+            "trainer.limit_train_batches: must be a number, not 'few'",
+        ),
         ("--data.truncate=perhaps", "data.truncate: must be true or false, not 'perhaps'"),
         ("--model.tie=every", "model.tie: must be one of none, output, all, not every"),
         (
@@ -169,6 +177,11 @@ def test_a_mistyped_class(key, value, told, mistake):
 )
 def test_a_mistyped_value(flag, told, mistake):
     assert mistake("fit", T, flag) == told
+
+
+def test_a_mistyped_argument_of_a_class(mistake):
+    flags = ["--model.optimizer=torch.optim.AdamW", "--model.optimizer.init_args.lr=fast"]
+    assert mistake("fit", T, *flags) == "model.optimizer.lr: must be a number, not 'fast'"
 
 
 def test_all_values_that_there_are_get_named(mistake):

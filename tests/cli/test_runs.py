@@ -15,6 +15,7 @@ from read_tables import cells
 from written_runs import LIFE, config, kill, write_run
 
 from tfzoo.cli import main
+from tfzoo.cli.tables import state
 
 
 @pytest.fixture
@@ -205,6 +206,14 @@ def test_mistakes(runs, capsys, said, told):
     error = capsys.readouterr().err
     assert told in error
     assert error.count("\n") == 1
+
+
+def test_a_long_reason_leaves_room_for_the_other_columns():
+    why = "10 steps in a row could not be taken, the last of them step 10: lower the learning rate"
+    assert (
+        state("failed", why).plain == "failed (10 steps in a row could not be taken, the last ...)"
+    )
+    assert state("failed", "no space left").plain == "failed (no space left)"
 
 
 def test_an_empty_folder(tmp_path, capsys):

@@ -1,6 +1,8 @@
 """A set loads alike from whatever form it has on disk, and what is wrong with one is said in a sentence."""
 
 import json
+import socket
+import urllib.request
 from pathlib import Path
 
 import datasets
@@ -162,6 +164,26 @@ def test_a_saved_set_with_an_empty_split_is_named(tmp_path, cache):
     datasets.DatasetDict({"train": rows, "test": rows.select([])}).save_to_disk(tmp_path)
     with pytest.raises(ValueError, match="cannot be read"):
         load(tmp_path, cache)
+
+
+def test_without_a_network_a_hub_set_is_missed_at_once(tmp_path, monkeypatch):
+    import huggingface_hub
+
+    def asked(*_):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", asked)
+    monkeypatch.setattr(urllib.request, "getproxies", dict)
+    for where in (datasets.config, huggingface_hub.constants):
+        monkeypatch.setattr(where, "HF_HUB_OFFLINE", False)  # put back afterwards
+    told = []
+    monkeypatch.setattr(
+        "huggingface_hub.utils._http.logger.warning", lambda *_, **__: told.append(1)
+    )
+    with pytest.raises(FileNotFoundError, match="no set on the hub that can be reached"):
+        load("someone/set", tmp_path)
+    assert not told  # nothing was tried again
+    assert huggingface_hub.constants.HF_HUB_OFFLINE
 
 
 def test_a_hub_set_that_is_a_program_is_read_from_its_tables(tmp_path, monkeypatch) -> None:

@@ -24,6 +24,12 @@ def test_what_one_of_them_lacks_differs_except_between_tasks():
     assert differences(configs, shared=True) == [Difference("a", (1, 2))]
 
 
+def test_what_is_left_at_nothing_is_as_if_it_were_not_there():
+    """A strategy's arguments, say, which the other run, without one, has not."""
+    assert differences([{"a": 1}, {"a": 1, "b": None}]) == []
+    assert differences([{"b": None}, {"b": False}]) == [Difference("b", (None, False))]
+
+
 def test_places_are_told_only_alone():
     configs = [{"data.cache_dir": "/a", "depth": 1}, {"data.cache_dir": "/b", "depth": 2}]
     assert [one.key for one in differences(configs)] == ["depth"]

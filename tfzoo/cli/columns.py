@@ -145,5 +145,5 @@ def column(name: str, rows: Sequence[Row]) -> Column:
         return _setting(key)
     every = {row.run.experiment: row for row in rows}  # keys of one config of each will do
     keys = {known for row in every.values() for known in settings(row.run) or {}}
-    hint = nearest(name, [*KNOWN, *metrics, *keys])
+    hint = nearest(name, [*KNOWN, *metrics, *keys]) or f"; the columns are {', '.join(KNOWN)}"
     raise ValueError(f"no run has a column, metric or setting {name!r}{hint}")

@@ -20,13 +20,16 @@ def plain(message: str) -> str:
     complaints: list[str] = []
     for line in message.splitlines():
         text = line.strip().removeprefix("- ").strip()
-        if key := re.match(r'Parser key "([^"]+)":\s*(.*)', text):
+        # An argument of a class is told behind the class's own complaint.
+        if key := re.match(r'(?:Type .* expects .*: )?Parser key "([^"]+)":\s*(.*)', text):
             if key[1] not in path[-1:]:
                 path.append(key[1])
             text = key[2]
         complaints.append(text)
     if literals := _choice(complaints, message):
         return f"{'.'.join(path)}: {literals}"
+    if number := _number(complaints, message):
+        return f"{'.'.join(path)}: {number}"
     for pattern, sentence in _SENTENCES:
         for complaint in complaints:
             if found := re.search(pattern, complaint):
@@ -54,7 +57,11 @@ def _unknown_key(path: str, found: Match[str]) -> str:
     if groups and groups[0] not in (top := _known_words("")) and top:
         groups, word = [], groups[0]
     where = f"{'.'.join(groups)} has" if groups else "there is"
-    known = _known_words(".".join(groups))
+    known = list(_known_words(".".join(groups)))
+    if word in known:  # of a class, and none is named yet
+        return (
+            f"{'.'.join(groups)} has no class to take {word!r}: name it with --{'.'.join(groups)}"
+        )
     return f"{where} no {word!r}{nearest(word, known)}"
 
 
@@ -91,6 +98,19 @@ def _choice(complaints: list[str], message: str) -> str | None:
     if not values:
         return None
     return f"must be one of {', '.join(dict.fromkeys(values))}, not {given[1] if given else 'this'}"
+
+
+def _number(complaints: list[str], message: str) -> str | None:
+    """Where a number is wanted and nothing else that could be written down, as torch's learning rates take tensors."""
+    given = re.search(r"Given value: (.*?)(?:\. Got value|$)", message, re.MULTILINE)
+    kinds = {
+        found[1] for one in complaints if (found := re.match(r"Expected a <class '(\w+)'>$", one))
+    }
+    classes = any(one.startswith("Expected a dot import path") for one in complaints)
+    tensors = any("<class 'torch.Tensor'>" in one for one in complaints)
+    if given and "float" in kinds and kinds <= {"float", "int", "NoneType"} and classes <= tensors:
+        return f"must be a number, not {given[1]!r}"
+    return None
 
 
 _SENTENCES: tuple[tuple[str, Callable[[str, Match[str]], str]], ...] = (

@@ -161,7 +161,10 @@ def _picture(file: Path | None) -> str | None:
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], id: str) -> str:
     name = f' id="{id}"' if id else ""
     top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
-    )
+    body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
     return f'<div class="wide"><table{name}><tr>{top}</tr>{body}</table></div>'
+
+
+def _cell(text: str) -> str:
+    """Lines of text may be many, of a network that has learned little: they scroll."""
+    return f"<td><div>{escape(text)}</div></td>" if "\n" in text else f"<td>{escape(text)}</td>"

@@ -21,6 +21,7 @@ h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem } h3 { 
 .wide { overflow-x: auto }
 table { border-collapse: collapse } th, td { border: 1px solid var(--faint); padding: .25rem .6rem; text-align: left;
   vertical-align: top; white-space: pre-wrap; overflow-wrap: break-word; min-width: 6rem }
+td > div { max-height: 16rem; overflow-y: auto }
 td.best { background: var(--best); font-weight: 600 } td.best::after { content: " ★" }
 .side { display: flex; flex-wrap: wrap; gap: 1.2rem; align-items: flex-start }
 .side > * { flex: 1 1 22rem; margin: 0; min-width: 0 }

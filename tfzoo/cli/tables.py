@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from rich.console import Console
@@ -86,6 +87,8 @@ def _joined(cells: Sequence[Text]) -> Text:
 
 
 def state(word: str, why: str) -> Text:
+    """A reason that is long would take the room of all other columns: --json and the run's own output say the rest."""
+    why = shorten(why, 50, placeholder=" ...")
     return Text(f"{word} ({why})" if why else word, style=COLOURS.get(word, ""))
 
 

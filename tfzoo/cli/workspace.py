@@ -50,7 +50,9 @@ def workspace(arguments: list[str]) -> None:
     )
     options = parser.parse_args(arguments)
     if find_spec("wandb_workspaces") is None:
-        raise ValueError("saved views need the package wandb-workspaces: install tfzoo[workspace]")
+        raise ValueError(
+            "saved views need the package wandb-workspaces: pip install tfzoo[workspace]"
+        )
     check_server()
     logged = logged_by(options.runs, options.experiment)
     name = options.name or f"tfzoo: {', '.join(options.experiment) or 'all experiments'}"

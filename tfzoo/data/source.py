@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import socket
+import urllib.parse
+import urllib.request
 from collections import Counter
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -11,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import datasets
+import huggingface_hub
 import numpy as np
 from datasets import Dataset, DatasetDict, Image, IterableDataset
 
@@ -137,6 +141,9 @@ def _found(
 
 def _hub(path: str, name: str | None, **common: Any) -> Any:
     """A set on the hub; one that is a program is never run, but read from the tables the hub has made of it."""
+    if not _hub_has_an_address():
+        # What the cache holds is found all the same, and what it does not is missed at once.
+        datasets.config.HF_HUB_OFFLINE = huggingface_hub.constants.HF_HUB_OFFLINE = True
     try:
         # No trust_remote_code: `datasets` runs no code of a set, and nothing here may ask it to.
         return datasets.load_dataset(path, name, **common)
@@ -144,6 +151,18 @@ def _hub(path: str, name: str | None, **common: Any) -> Any:
         if "scripts are no longer supported" not in str(error):
             raise
         return datasets.load_dataset(path, data_dir=name, revision="refs/convert/parquet", **common)
+
+
+def _hub_has_an_address() -> bool:
+    """False where no name can be looked up: its client would try again for minutes. A proxy looks up names itself."""
+    if urllib.request.getproxies():
+        return True
+    host = urllib.parse.urlsplit(huggingface_hub.constants.ENDPOINT).hostname
+    try:
+        socket.getaddrinfo(host, None)
+    except OSError:
+        return False
+    return True
 
 
 def _local(

@@ -45,7 +45,9 @@ def differences(
     found = []
     for key in dict.fromkeys(key for config in known for key in config):
         values = [config.get(key, ABSENT) for config in known]
-        same = all(type(value) is type(values[0]) and value == values[0] for value in values)
+        # What one leaves at nothing, another need not even have: arguments of a class that only one of them names.
+        given = [None if value is ABSENT else value for value in values]
+        same = all(type(value) is type(given[0]) and value == given[0] for value in given)
         if not same and not (shared and ABSENT in values):
             told = tuple(ABSENT if one is None else one.get(key, ABSENT) for one in configs)
             found.append(Difference(key, told))

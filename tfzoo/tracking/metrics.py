@@ -35,7 +35,9 @@ class MetricsFile:
         if new := [key for key in row if key not in self.columns]:
             file = self._widen(new)
         line = io.StringIO()
-        csv.writer(line).writerow([row.get(column, "") for column in self.columns])
+        csv.writer(line, lineterminator="\n").writerow(
+            [row.get(column, "") for column in self.columns]
+        )
         append_whole(file, line.getvalue().encode("utf-8"))
         self.rows += 1
 
@@ -85,7 +87,7 @@ class MetricsFile:
         """The file anew."""
         self.close()
         text = io.StringIO()
-        writer = csv.writer(text)
+        writer = csv.writer(text, lineterminator="\n")
         writer.writerow(self.columns)
         writer.writerows(row + [""] * (len(self.columns) - len(row)) for row in rows)
         write_whole(self.path, text.getvalue().encode("utf-8"))

@@ -12,7 +12,7 @@ from torch import Tensor
 from tfzoo.backbone import Transformer, TransformerConfig
 from tfzoo.layout import Layout
 
-DEEP = ["--model.backbone.depth=6"]
+DEEP = ["--model.backbone.depth=4"]
 CHANGES = {
     "pre-norm": DEEP,
     "post-norm": [*DEEP, "--model.backbone.norm_placement=post"],
@@ -60,7 +60,7 @@ def found(runs: Mapping[str, Runs]) -> Page:
     losses = {name: one.test("test/loss") for name, one in runs.items()}
     dots(left, losses, "test loss, nats a token")
     left.set_xticks(range(len(losses)), [name.replace(" ", "\n", 1) for name in losses], fontsize=8)
-    left.set_title("six layers, trained")
+    left.set_title("four layers, trained")
     collapse = {name: alike(**changes) for name, changes in STACKS.items()}
     for name, values in collapse.items():
         right.plot(range(DEPTH + 1), values, label=name)
@@ -94,7 +94,7 @@ def found(runs: Mapping[str, Runs]) -> Page:
     rows = [
         [name, losses[name].told(3), one.test("test/bleu").told(1)] for name, one in runs.items()
     ]
-    return Page(figure, ["six layers", "test loss, nats", "BLEU"], rows, verdict)
+    return Page(figure, ["four layers", "test loss, nats", "BLEU"], rows, verdict)
 
 
 CLAIM = Claim(

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from study import Claim, Page, Runs, Verdict, listed, losing, variants
 
 # Layers: width. The encoder and the decoder have about as many parameters in each.
-SHAPES = {1: 92, 2: 64, 4: 44, 6: 36, 12: 24}
+SHAPES = {1: 92, 2: 64, 4: 44, 6: 36, 8: 32}
 USUAL = 2
 CHANGES = {
     f"{depth} x {dim}": [
