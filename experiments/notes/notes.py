@@ -13,6 +13,7 @@ import contextlib
 import importlib.util
 import multiprocessing
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -49,7 +50,10 @@ def main() -> None:
     if options.dry_run:
         for training in needed:
             for command in training.commands(RUNS):
-                print("tfzoo", *command)
+                # A task of this folder's own is found by its module.
+                own = any(part.startswith("--model.class_path=") for part in command)
+                prefix = f"PYTHONPATH={shlex.quote(str(HERE))} " if own else ""
+                print(f"{prefix}{shlex.join(['tfzoo', *command])}")
         return
     began = time.monotonic()
     sets.write(RUNS / "sets")
