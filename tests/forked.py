@@ -73,7 +73,10 @@ class Popen(subprocess.Popen):
 
     def _number(self) -> int:
         """What the server says next of this process: its number, or its status when it has ended."""
-        return int.from_bytes(self._ended.recv(8, socket.MSG_WAITALL), "big")
+        said = self._ended.recv(8, socket.MSG_WAITALL)
+        if len(said) < 8:
+            raise ChildProcessError("the server of forks, or what waits for this one, has ended")
+        return int.from_bytes(said, "big")
 
     def _try_wait(self, wait_flags: int) -> tuple[int, int]:
         self._ended.setblocking(not wait_flags & os.WNOHANG)

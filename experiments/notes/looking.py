@@ -19,23 +19,26 @@ class Looked:
     """
 
     def __init__(self, task: Translation, source: str, target: str) -> None:
-        reading, writing = task.facts.source, task.facts.target
-        ids = [*reading.encode(source), reading.eos]
-        given = [writing.bos, *writing.encode(target)]
+        ids, given = tokens(task, source, target)
         with torch.inference_mode(), capture(task.network) as weights:
-            task.network(
-                torch.tensor([ids]),
-                Layout.full(1, len(ids)),
-                torch.tensor([given]),
-                Layout.full(1, len(given)),
-            )
+            task.network(ids, Layout.full(*ids.shape), given, Layout.full(*given.shape))
         self.weights: dict[str, Tensor] = {name: one[0] for name, one in weights.items()}
-        self.source = [reading.token(one) for one in ids]
-        self.target = [writing.token(one) for one in [*given[1:], writing.eos]]
+        writing = task.facts.target
+        self.source = [task.facts.source.token(one) for one in ids[0].tolist()]
+        self.target = [writing.token(one) for one in [*given[0, 1:].tolist(), writing.eos]]
 
     def of(self, part: str) -> list[Tensor]:
         """Of the attentions with that in their name, by layer."""
         return [one for name, one in self.weights.items() if part in name]
+
+
+def tokens(task: Translation, source: str, target: str) -> tuple[Tensor, Tensor]:
+    """What the encoder and the decoder read of a pair: (1, S) and (1, T)."""
+    reading, writing = task.facts.source, task.facts.target
+    return (
+        torch.tensor([[*reading.encode(source), reading.eos]]),
+        torch.tensor([[writing.bos, *writing.encode(target)]]),
+    )
 
 
 def translator(checkpoint: Path) -> Translation:

@@ -14,6 +14,7 @@ import importlib.util
 import multiprocessing
 import os
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +31,10 @@ from study import HERE, Claim, Page, Runs, Training
 
 import tfzoo
 from tfzoo.cli.places import hardware
+from tfzoo.tracking.runs import Run, newest_checkpoint
 
+DIVERGED = "steps in a row could not be taken"
+"""What `Guard` says when it ends a training."""
 RUNS = Path("runs") / "notes"
 """Where they lie, seen from where the command is given; the sets, of which the experiment files tell, beside them."""
 BEGIN, END = "<!-- measured -->", "<!-- end -->"
@@ -47,6 +51,7 @@ def main() -> None:
     options = parser.parse_args()
     claims = {folder: claim_of(folder) for folder in chosen(options.claims)}
     needed = trainings(claims.values())
+    there = sum(training.is_done(RUNS) for training in needed)
     if options.dry_run:
         for training in needed:
             for command in training.commands(RUNS):
@@ -66,7 +71,9 @@ def main() -> None:
         print(f"{folder.name}: {page.verdict.told()}", flush=True)
     minutes = (time.monotonic() - began) / 60
     if not options.claims:
-        (HERE / "RESULTS.md").write_text(results(claims, needed, minutes), encoding="utf-8")
+        (HERE / "RESULTS.md").write_text(
+            results(claims, len(needed), there, minutes), encoding="utf-8"
+        )
         print(f"{HERE / 'RESULTS.md'}, {minutes:.0f} minutes")
 
 
@@ -138,7 +145,7 @@ def train(needed: Sequence[Training], runs: Path, jobs: int) -> None:
 
 
 def run(training: Training, runs: Path) -> str:
-    """Trains and measures; returns the last words of what failed, or nothing."""
+    """Trains and measures; returns the last words of what failed, or nothing. To diverge is not to fail."""
     from tfzoo.cli import main as command_line
 
     folder = training.folder(runs)
@@ -149,11 +156,18 @@ def run(training: Training, runs: Path) -> str:
         os.dup2(said.fileno(), 2)
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             for command in training.commands(runs):
-                if command[0] == "fit" and (folder / "config.yaml").exists():
-                    command = ["resume", str(folder)]
+                if command[0] == "fit" and folder.exists():
+                    if newest_checkpoint(Run(folder)) is None:
+                        shutil.rmtree(folder)  # it was killed before it had saved anything
+                    else:
+                        command = ["resume", str(folder)]
                 if command_line(command) != 0:
                     said.flush()
-                    return f"tfzoo {command[0]}: {log.read_text(encoding='utf-8').strip().splitlines()[-1]} ({log})"
+                    words = log.read_text(encoding="utf-8").strip().splitlines()[-1]
+                    if DIVERGED not in words:
+                        return f"tfzoo {command[0]}: {words} ({log})"
+                    training.diverged(runs).write_text(words + "\n", encoding="utf-8")
+                    return ""
     return ""
 
 
@@ -181,14 +195,16 @@ def filled(page: Path) -> str:
     return page.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0].strip()
 
 
-def results(claims: Mapping[Path, Claim], needed: Sequence[Training], minutes: float) -> str:
-    """One page of all."""
+def results(claims: Mapping[Path, Claim], trained: int, there: int, minutes: float) -> str:
+    """One page of all. there: how many of the trainings were done before."""
+    before = f", {there} of them before" if there else ""
     lines = [
         "# What the experiments say of the notes",
         "",
-        f"Written by `make notes` with tfzoo {tfzoo.__version__}: {len(needed)} trainings, {minutes:.0f} minutes "
-        f"where none"
-        f" was there before, on {hardware()}. A figure with ± is a mean and a standard deviation over seeds.",
+        f"Written by `make notes` with tfzoo {tfzoo.__version__}: {trained} trainings{before}, {minutes:.0f} minutes "
+        f"on "
+        f"{hardware()}. A figure with ± is a mean and a standard deviation over seeds; nan is a training that "
+        f"diverged.",
     ]
     for folder, claim in claims.items():
         number, _, name = folder.name.partition("-")

@@ -48,10 +48,10 @@ def _hundreds(number: int) -> list[str]:
 
 
 def numbers(count: int, chance: random.Random) -> Iterator[dict[str, str]]:
-    """Of 1 to 12 digits, each length as often as another: source in words, target in digits, one a word."""
+    """Of 4 to 12 digits, each length as often as another: source in words, target in digits, one a word."""
     for _ in range(count):
-        digits = chance.randint(1, 12)
-        number = chance.randrange(10 ** (digits - 1) if digits > 1 else 0, 10**digits)
+        digits = chance.randint(4, 12)
+        number = chance.randrange(10 ** (digits - 1), 10**digits)
         yield {"source": " ".join(words(number)), "target": " ".join(str(number))}
 
 
@@ -68,18 +68,20 @@ SETS = {"numbers": numbers, "recall": recall}
 
 
 def write(root: Path) -> None:
-    """All sets, each into a folder of its name; what is there already is left alone."""
+    """All sets, each into a folder of its name; no split has a row of another."""
     for name, make in SETS.items():
         folder = root / name
+        folder.mkdir(parents=True, exist_ok=True)
+        seen: set[str] = set()
         for split, count in SIZES.items():
+            rows = make(2 * count, random.Random(f"{name} {split}"))
+            lines = dict.fromkeys(json.dumps(row) + "\n" for row in rows)
+            new = [line for line in lines if line not in seen][:count]
+            seen |= set(new)
             file = folder / f"{split}.jsonl"
-            if not file.exists():
-                folder.mkdir(parents=True, exist_ok=True)
-                rows = make(count, random.Random(f"{name} {split}"))
-                lines = [json.dumps(row) + "\n" for row in rows]
-                aside = file.with_suffix(".part")
-                aside.write_text("".join(lines), encoding="utf-8")
-                aside.replace(file)
+            aside = file.with_suffix(".part")
+            aside.write_text("".join(new), encoding="utf-8")
+            aside.replace(file)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 import statistics
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,7 +35,12 @@ class Training:
     @property
     def id(self) -> str:
         """The same for the same training, whichever claim asks: a setting that changes gives another run."""
-        content = (HERE / self.file).read_text(encoding="utf-8")
+        parts = [
+            self.file,
+            "sets.py",
+            *(["exchanged.py"] if "exchanged" in str(self.flags) else []),
+        ]
+        content = "".join((HERE / part).read_text(encoding="utf-8") for part in parts)
         told = hashlib.sha256(f"{content}{self.flags}{self.seed}".encode()).hexdigest()
         return f"{self.changed or 'as-it-is'}-seed{self.seed}-{told[:6]}"
 
@@ -55,7 +62,13 @@ class Training:
         ways = ["test", "predict"] if self.predicted else ["test"]
         return [fit, *([way, "--ckpt_path", best] for way in ways)]
 
+    def diverged(self, runs: Path) -> Path:
+        """A file that is there where the training came to no end: what it said last."""
+        return self.folder(runs) / "diverged.txt"
+
     def is_done(self, runs: Path) -> bool:
+        if self.diverged(runs).exists():
+            return True
         last = "predictions.jsonl" if self.predicted else "test.json"
         return (self.folder(runs) / last).exists()
 
@@ -100,22 +113,23 @@ class Spread:
         return f"{self.mean:.{digits}f} ± {self.deviation:.{digits}f}"
 
 
-def above(one: Spread, other: Spread) -> bool:
-    """Whether every seed of one is above every seed of the other: no overlap that chance could explain."""
-    return min(one.values) > max(other.values)
+def worse(one: Spread, other: Spread, lower: bool = True) -> bool:
+    """Whether every seed of one is worse than every seed of the other: no overlap that chance could explain.
+
+    lower: whether less is better. A training that diverged has no value (nan), and is worse than any.
+    """
+    ours, theirs = _losses(one, lower), _losses(other, lower)
+    return min(ours) > max(theirs)
+
+
+def _losses(spread: Spread, lower: bool) -> list[float]:
+    return [math.inf if math.isnan(v) else v if lower else -v for v in spread.values]
 
 
 def losing(metric: Mapping[str, Spread], lower: bool = True) -> tuple[str, list[str]]:
     """The variant whose mean is best, and those that are worse than it in every seed."""
-    better = min if lower else max
-    best = better(metric, key=lambda name: metric[name].mean)
-    rest = (name for name in metric if name != best)
-    worse = [
-        name
-        for name in rest
-        if (above(metric[name], metric[best]) if lower else above(metric[best], metric[name]))
-    ]
-    return best, worse
+    best = min(metric, key=lambda name: statistics.fmean(_losses(metric[name], lower)))
+    return best, [name for name in metric if worse(metric[name], metric[best], lower)]
 
 
 def listed(names: Sequence[str]) -> str:
@@ -149,7 +163,12 @@ class Runs:
 
     @cached_property
     def _tested(self) -> list[dict[str, float]]:
-        return [json.loads((folder / "test.json").read_text()) for folder in self.folders]
+        return [
+            json.loads((folder / "test.json").read_text())
+            if (folder / "test.json").exists()
+            else defaultdict(lambda: math.nan)  # it diverged
+            for folder in self.folders
+        ]
 
     def curve(self, metric: str) -> list[list[tuple[int, float]]]:
         """Of each seed, (step, value) wherever the metric was logged."""
@@ -160,7 +179,7 @@ class Runs:
 
     def last(self, metric: str) -> Spread:
         """The last value that training logged."""
-        return Spread(tuple(curve[-1][1] for curve in self.curve(metric)))
+        return Spread(tuple(curve[-1][1] if curve else math.nan for curve in self.curve(metric)))
 
     @cached_property
     def _rows(self) -> list[list[dict[str, str]]]:

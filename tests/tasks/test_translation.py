@@ -172,8 +172,23 @@ def test_a_decoder_alone_needs_room_for_both():
             architecture="decoder-only", backbone=dataclasses.replace(BACKBONE, max_length=30)
         )
     task = translation(architecture="decoder-only").eval()
-    with pytest.raises(ValueError, match="a source of 64 tokens leaves no room"):
-        list(task.translate(["a " * 60], truncate=True))
+    with pytest.raises(ValueError, match="longer than the model's 32 positions"):
+        list(task.translate(["a " * 60]))
+    assert len(list(task.translate(["a " * 60], truncate=True))) == 1
+
+
+def test_a_decoder_alone_gives_each_text_the_room_that_it_leaves():
+    task = translation(architecture="decoder-only", max_extra_tokens=50).eval()
+    texts = ["a cat", "no " * 9, "two dogs bark"]
+    apart = [next(task.translate([text])) for text in texts]
+    assert list(task.translate(texts)) == apart
+    assert len({len(one) for one in apart}) == 3  # none of them ends by itself
+
+
+def test_a_decoder_alone_is_a_transformer():
+    backbone = dataclasses.replace(BACKBONE, network="lstm")
+    with pytest.raises(ValueError, match="a decoder alone is a Transformer: lstm would carry"):
+        translation(architecture="decoder-only", backbone=backbone)
 
 
 def test_notes_say_what_the_figures_mean():

@@ -15,8 +15,8 @@ class TransformerConfig:
 
     With another `network` the same settings make a recurrent one: it uses dim (which must be even), depth (layers),
     dropout (on embeddings and on the output of every layer), max_length and bias; with attention also heads, kv_heads,
-    attention_dropout and the norm, for its look at the source. The others mean nothing to it: its order is that of its
-    steps, and it has no positions and no feed-forward layer.
+    attention_dropout, attention_scale, residual and the norm, for its look at the source. The others mean nothing to
+    it: its order is that of its steps, and it has no positions and no feed-forward layer.
 
     Args:
         dim: width D of the residual stream.
@@ -82,6 +82,10 @@ class TransformerConfig:
         if self.recurrence is not None and self.dim % 2:
             raise ValueError(
                 f"{self.network} reads from both ends with half of dim each: it must be even, not {self.dim}"
+            )
+        if self.recurrence is not None and self.causal is not None:
+            raise ValueError(
+                f"causal is a Transformer's: {self.network} reads from both ends, or decodes from the beginning"
             )
         if self.hidden is not None and self.hidden < 0:
             raise ValueError(

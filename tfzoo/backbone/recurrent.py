@@ -75,11 +75,13 @@ class RecurrentLayer(nn.Module):
 
         lengths: (N,) on the CPU; where they are given, the state after so many.
         """
-        # A CPU has no LSTM whose parts autocast has cast differently (a GPU's is cast as a whole, inside).
-        if torch.is_autocast_enabled("cpu") and x.device.type == "cpu":
-            with torch.autocast("cpu", enabled=False):
-                state = None if state is None else state.float()
-                return RecurrentLayer._run(network, x.float(), state, lengths)
+        # A recurrence computes in its weights' own precision: a CPU has no LSTM whose parts autocast has cast
+        # differently, and a GPU's is cast to float16 whatever was asked for.
+        if torch.is_autocast_enabled(x.device.type):
+            dtype = next(network.parameters()).dtype
+            with torch.autocast(x.device.type, enabled=False):
+                state = None if state is None else state.to(dtype)
+                return RecurrentLayer._run(network, x.to(dtype), state, lengths)
         given: object = state
         if state is not None and isinstance(network, nn.LSTM):
             given = state[:1].contiguous(), state[1:].contiguous()

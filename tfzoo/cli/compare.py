@@ -95,6 +95,8 @@ def _runs(name: str, root: Path) -> list[Run]:
 
 def _best(rows: list[Row], most: int, metrics: Sequence[str]) -> list[Row]:
     """The best by the first metric asked for, or by the one that most of them are judged by; best first."""
+    if metrics and not any(metrics[0] in {*row.figures.best, *row.figures.last} for row in rows):
+        return rows  # which will be told
     mains = Counter(row.main for row in rows if row.main)
     by = metrics[0] if metrics else mains.most_common(1)[0][0] if mains else "val/loss"
     print(

@@ -29,12 +29,14 @@ class Command(NamedTuple):
         module, _, function = self.target.partition(":")
         if module not in sys.modules:
             # Nothing that is imported is garbage: to look for it there takes a tenth of a start.
+            collects = gc.isenabled()
             gc.disable()
             try:
                 importlib.import_module(module)
             finally:
                 gc.freeze()
-                gc.enable()
+                if collects:
+                    gc.enable()
         return getattr(sys.modules[module], function)
 
 

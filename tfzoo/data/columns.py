@@ -85,9 +85,10 @@ def _kind(feature: Any) -> str:
     )
 
 
-def odd_row(splits: Splits) -> str:
+def odd_row(splits: Splits, complaint: str) -> str:
     """Of a column that holds values of several kinds, which JSON allows: the first row of another kind than the first.
 
+    complaint: what is said of the columns; one that names none, or another, is none of this.
     Returns the end of a sentence, empty where there is none. Streams are not looked through.
     """
     for split, rows in splits.items():
@@ -95,12 +96,15 @@ def odd_row(splits: Splits) -> str:
             continue
         whole, numbers = splits.parts.get(split, (split, range(len(rows))))
         for name in (n for n, feature in rows.features.items() if isinstance(feature, Json)):
+            if f"column {name!r} cannot be" not in complaint:
+                continue
             values = rows.select_columns([name])[:][name]
+            usual = next((value for value in values if value is not None), None)
             for number, value in zip(numbers, values, strict=True):
-                if type(value) is not type(values[0]):
+                if value is not None and type(value) is not type(usual):
                     return (
-                        f"; in column {name!r}, row {number} (from 0) of the {whole} split holds {value!r}, "
-                        f"and the first row {values[0]!r}"
+                        f"; in column {name!r}, row {number} (from 0) of the {whole} split holds "
+                        f"{repr(value)[:60]}, and others before it {repr(usual)[:60]}"
                     )
     return ""
 

@@ -200,7 +200,7 @@ class TaskData(LightningDataModule):
         try:
             sets = {split: self.rows(rows) for split, rows in found.items()}
         except ValueError as error:
-            if odd := odd_row(found):
+            if odd := odd_row(found, str(error)):
                 raise ValueError(f"{error}{odd}") from error
             raise
         cache = None if self.streaming else cache_folder(self.cache_dir)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tfzoo.backbone import Packs, TransformerConfig, stack_for
+from tfzoo.backbone import Packs, Transformer, TransformerConfig
 from tfzoo.layout import Layout
 from tfzoo.models.embedding import Tying, tied
 
@@ -31,8 +31,13 @@ class DecoderOnly(nn.Module):
         tie: Tying = "output",
     ) -> None:
         super().__init__()
+        if config.recurrence is not None:
+            raise ValueError(
+                f"a decoder alone is a Transformer: {config.network} would carry no state from a source over its "
+                "padding to the target; set backbone.network to transformer, or architecture to encoder-decoder"
+            )
         self.config = config
-        self.decoder = stack_for(config, causal=True)
+        self.decoder = Transformer(config, causal=True)
         self.target_embedding, self.source_embedding, self.output = tied(
             config.dim, source_vocabulary, target_vocabulary, tie
         )

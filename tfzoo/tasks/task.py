@@ -151,6 +151,11 @@ class Task(LightningModule):
                 f"raise backbone.max_length, or cut with data.max_length {backbone.max_length} and data.truncate true"
             )
 
+    @property
+    def text_positions(self) -> int:
+        """How many tokens of a text that is to be used the network has positions for."""
+        return self.settings["backbone"]["max_length"]
+
     def fitted(
         self, rows: Sequence[Sequence[int]], ending: Sequence[int] = (), truncate: bool = False
     ) -> list[list[int]]:
@@ -159,7 +164,7 @@ class Task(LightningModule):
         Where one is longer than the model's positions, raises ValueError, or cuts it and counts it in
         `self.truncated`.
         """
-        positions = self.settings["backbone"]["max_length"]
+        positions = self.text_positions
         room = positions - len(ending)
         over = [len(row) + len(ending) for row in rows if len(row) > room]
         if over and not truncate:
@@ -265,7 +270,10 @@ class Task(LightningModule):
 
     def _fixed(self, settings: dict[str, Any]) -> dict[str, Any]:
         """The settings without which weights mean nothing."""
-        backbone = settings.get("backbone", {})
+        # An older checkpoint does not know the younger settings: it was trained with their defaults.
+        backbone = (
+            asdict(TransformerConfig()) | settings["backbone"] if "backbone" in settings else {}
+        )
         return {f"backbone.{k}": v for k, v in backbone.items() if k not in FREE} | {
             k: v for k, v in settings.items() if k in self.fixed
         }

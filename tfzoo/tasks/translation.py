@@ -126,6 +126,12 @@ class Translation(Task):
         rows = zip(batch.source_text, batch.target_text, translations, strict=True)
         return {"rows": [list(row) for row in rows]}
 
+    @property
+    def text_positions(self) -> int:
+        """A decoder alone keeps half of its positions for the translation."""
+        positions = super().text_positions
+        return positions // 2 if isinstance(self.network, DecoderOnly) else positions
+
     def _finish(self, stage: str) -> None:
         for name, value in self.scores.compute().items():
             self.log(f"{stage}/{name}", value, prog_bar=True)  # pooled: the same on every device
@@ -143,12 +149,14 @@ class Translation(Task):
     def _decode(self, source: Tensor, layout: Layout, strategy: Beam | Greedy) -> list[str]:
         target = self.facts.target
         length = source.shape[1]
-        if self.network.room(length) < 2:
-            raise ValueError(
-                f"a source of {length} tokens leaves no room for its translation in the model's "
-                f"{self.network.config.max_length} positions"
-            )
-        longest = min(length + self.max_extra_tokens, self.network.room(length) - 1)
+        room = self.network.room(length) - 1
+        alone = isinstance(self.network, DecoderOnly)
+        if alone and room < length + self.max_extra_tokens and len(source) > 1:
+            # What the longest leaves is no measure for the others.
+            rows = torch.arange(len(source), device=source.device).split(1)
+            each = (self.first_text(source[row], layout.select(row)) for row in rows)
+            return [text for one in each for text in self._decode(*one, strategy)]
+        longest = min(length + self.max_extra_tokens, room)
         start = torch.full((len(source), 1), target.bos, device=source.device)
         forbidden = (target.pad, target.bos, target.unk, target.cls)
         found = decode(

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from looking import Looked, translator
+from looking import Looked, tokens, translator
 from matplotlib.figure import Figure
 from study import Claim, Page, Runs, Spread, Verdict, variants
 
 from tfzoo.backbone import Attention, fused
-from tfzoo.layout import Mask
+from tfzoo.layout import Layout, Mask
 
 NUMBER = ("nine hundred five thousand four hundred sixty seven", "9 0 5 4 6 7")
 SHARPNESS = (1, 4, 16, 64)
@@ -20,28 +20,36 @@ SHARPNESS = (1, 4, 16, 64)
 
 @torch.inference_mode()
 def apart(checkpoint: Path) -> tuple[float, float]:
-    """Of all attentions of a translator reading a number, at most: how far its output is from the weighted sum of
-    values, written out, in shares of the largest output; and how far a row of weights is from summing to 1."""
+    """Of all attentions of a translator reading a number, at most: how far its output is from the look-up written out.
+
+    Returns that in shares of the largest output, and how far a row of weights is from summing to 1. The output is the
+    fused kernel's, of the network as it is used.
+    """
     task = translator(checkpoint)
-    seen: dict[str, tuple[Any, torch.Tensor]] = {}
-    for name, module in task.network.named_modules():
+    seen: dict[Attention, tuple[Any, torch.Tensor]] = {}
+    for module in task.network.modules():
         if isinstance(module, Attention):
             module.register_forward_hook(
-                lambda _, given, out, name=name: seen.__setitem__(name, (given, out))
+                lambda module, given, out: seen.__setitem__(module, (given, out))
             )
-    weights = Looked(task, *NUMBER).weights
+    source, target = tokens(task, *NUMBER)
+    task.network(source, Layout.full(*source.shape), target, Layout.full(*target.shape))
     errors, sums = [], []
-    for name, attention in task.network.named_modules():
-        if name not in weights:
-            continue
-        (x, _, _, memory, *_), out = seen[name]
-        source = x if memory is None else memory
-        value = attention.project(source).split(attention.widths, dim=-1)[2]
-        value = value.unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
-        heads = weights[name] @ value[0]
-        written = attention.output(heads.transpose(0, 1).flatten(1))
-        errors.append(((written - out[0]).abs().max() / out.abs().max()).item())
-        sums.append((weights[name].sum(-1) - 1).abs().max().item())
+    for attention, ((x, mask, _, memory, *_), out) in seen.items():
+        asked = x if memory is None else memory
+        query, _, _ = attention.project(x).split(attention.widths, dim=-1)
+        _, key, value = attention.project(asked).split(attention.widths, dim=-1)
+        query, key, value = (
+            part.unflatten(-1, (attention.heads, -1)).transpose(1, 2)
+            for part in (query, key, value)
+        )
+        scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
+        if mask.is_causal:
+            scores = scores.masked_fill(torch.ones_like(scores).triu(1).bool(), float("-inf"))
+        weights = scores.exp() / scores.exp().sum(-1, keepdim=True)
+        written = attention.output((weights @ value).transpose(1, 2).flatten(2))
+        errors.append(((written - out).abs().max() / out.abs().max()).item())
+        sums.append((weights.sum(-1) - 1).abs().max().item())
     return max(errors), max(sums)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from matplotlib.figure import Figure
-from study import Claim, Page, Runs, Verdict, above, dots, variants
+from study import Claim, Page, Runs, Verdict, dots, variants, worse
 
 WIDTHS = (4, 16, 64, 256, 1024, 4096)
 CHANGES = {
@@ -20,7 +20,7 @@ CHANGES = {
 def saturation(width: int, divided: bool) -> tuple[float, float]:
     """Of queries and keys of unit variance and that width: the largest of 32 weights, and the gradient's norm.
 
-    The gradient is that of the weights, times random numbers, to the scores before scaling; means over 1,000 queries.
+    The gradient is what softmax lets through of a random one, to what it is given; means over 1,000 queries.
     """
     chance = torch.Generator().manual_seed(1)
     query, keys = (
@@ -44,9 +44,7 @@ def found(runs: Mapping[str, Runs]) -> Page:
         first.plot(WIDTHS, [largest for largest, _ in values], "o-", label=label)
         second.plot(WIDTHS, [gradient for _, gradient in values], "o-", label=label)
     first.set(xscale="log", xlabel="width", ylabel="the largest of 32 weights", ylim=(0, 1.02))
-    second.set(
-        xscale="log", yscale="log", xlabel="width", ylabel="norm of the gradient to the scores"
-    )
+    second.set(xscale="log", yscale="log", xlabel="width", ylabel="gradient through the softmax")
     first.legend(fontsize=8)
     losses = {name: one.test("test/loss") for name, one in runs.items()}
     dots(third, losses, "test loss, nats a token")
@@ -55,8 +53,8 @@ def found(runs: Mapping[str, Runs]) -> Page:
     example = torch.tensor([80.0, 20.0]).softmax(0)
     slope = (example[0] * (1 - example[0])).item()
     vanish = seen[False][-1][1] < 0.15 * seen[True][-1][1]
-    worse = [
-        above(losses[f"not divided, {heads}"], losses[f"divided, {heads}"])
+    harmed = [
+        worse(losses[f"not divided, {heads}"], losses[f"divided, {heads}"])
         for heads in ("4 heads of 16", "1 head of 64")
     ]
     reasons = [
@@ -72,7 +70,7 @@ def found(runs: Mapping[str, Runs]) -> Page:
         f"{losses['not divided, 1 head of 64'].told(3)} for "
         f"{losses['divided, 1 head of 64'].told(3)}.",
     ]
-    if vanish and all(worse):
+    if vanish and all(harmed):
         verdict = Verdict("holds", reasons)
     elif vanish:
         verdict = Verdict(

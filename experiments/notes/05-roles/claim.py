@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from looking import Looked, translator
 from matplotlib.figure import Figure
-from study import Claim, Page, Runs, Verdict, above, dots, variants
+from study import Claim, Page, Runs, Verdict, dots, variants, worse
 
 CLASS = "--model.class_path=exchanged.Exchanged"
 CHANGES = {
@@ -35,8 +35,8 @@ def found(runs: Mapping[str, Runs]) -> Page:
     )
     figure.tight_layout()
     right_roles, leaking, blind = bleu.values()
-    breaks = above(right_roles, leaking) and above(right_roles, blind)
-    leaks = above(losses["the decoder asks"], losses["the encoder asks"])
+    breaks = all(worse(other, right_roles, lower=False) for other in (leaking, blind))
+    leaks = worse(losses["the decoder asks"], losses["the encoder asks"])
     reasons = [
         f"With queries from the decoder, keys and values from the encoder, translators reach {right_roles.told(1)} "
         f"BLEU; "

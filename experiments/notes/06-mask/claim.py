@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from matplotlib.figure import Figure
-from study import Claim, Page, Runs, Verdict, above, variants
+from study import Claim, Page, Runs, Verdict, variants, worse
 
+NOTHING = 0.05
+"""Nats a token, below which a loss counts as nothing: a word that is known for 95 in 100."""
+FAILED = 0.5
+"""Of the BLEU with the mask, below which generation counts as failed."""
 CHANGES = {"with the mask": [], "without": ["--model.backbone.causal=false"]}
 
 
@@ -30,8 +34,10 @@ def found(runs: Mapping[str, Runs]) -> Page:
     figure.tight_layout()
     train = {name: one.last("train/loss") for name, one in runs.items()}
     bleu = {name: one.test("test/bleu") for name, one in runs.items()}
-    falls = above(train["with the mask"], train["without"])
-    fails = above(bleu["with the mask"], bleu["without"])
+    with_mask, without = runs
+    falls = worse(train[with_mask], train[without]) and train[without].mean < NOTHING
+    fails = worse(bleu[without], bleu[with_mask], lower=False)
+    fails = fails and bleu[without].mean < FAILED * bleu[with_mask].mean
     reasons = [
         f"Without the mask the training loss falls to {train['without'].told(4)} nats a token, with it to "
         f"{train['with the mask'].told(3)};",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from matplotlib.figure import Figure
-from study import Claim, Page, Runs, Verdict, above, dots, variants
+from study import Claim, Page, Runs, Verdict, dots, listed, variants, worse
 from torch import Tensor
 
 from tfzoo.backbone import Transformer, TransformerConfig
@@ -19,7 +19,8 @@ CHANGES = {
     "no norm": [*DEEP, "--model.backbone.norm=none"],
     "no residuals": [*DEEP, "--model.backbone.residual=false"],
     "linear feed-forward": [*DEEP, "--model.backbone.activation=none"],
-    "no feed-forward": [*DEEP, "--model.backbone.hidden=0"],
+    # Wider, for as many parameters.
+    "no feed-forward": [*DEEP, "--model.backbone.hidden=0", "--model.backbone.dim=80"],
 }
 STACKS = {
     "whole": {},
@@ -32,26 +33,26 @@ DEPTH = 12
 
 @torch.no_grad()
 def alike(**changes) -> list[float]:
-    """How alike an untrained stack of 12 layers makes different tokens: after each layer the mean cosine between them.
+    """How alike an untrained stack makes different tokens: at its input and after each layer the mean cosine of two.
 
-    Measured beside the mean over positions, it would be the rank that is left (Dong et al. 2021).
+    1: all are the same vector but for its length, which is what attention alone comes to (Dong et al. 2021).
     """
     torch.manual_seed(1)
     config = TransformerConfig(dim=64, depth=DEPTH, heads=4, dropout=0.0, max_length=64, **changes)
-    stack, found = Transformer(config).eval(), []
+    stack, cosines = Transformer(config).eval(), []
     x = torch.randn(4, 64, 64)
     layout = Layout.full(4, 64)
 
     def note(*said: Tensor) -> None:
         unit = torch.nn.functional.normalize(said[-1], dim=-1)
         cosine = unit @ unit.transpose(1, 2)
-        found.append(((cosine.sum((1, 2)) - 64) / (64 * 63)).mean().item())
+        cosines.append(((cosine.sum((1, 2)) - 64) / (64 * 63)).mean().item())
 
     note(x)
     for block in stack.blocks:
         block.register_forward_hook(lambda module, given, out: note(out))
     stack(x, layout)
-    return found
+    return cosines
 
 
 def found(runs: Mapping[str, Runs]) -> Page:
@@ -69,10 +70,13 @@ def found(runs: Mapping[str, Runs]) -> Page:
     figure.tight_layout()
     usual = losses["pre-norm"]
     needs = {
-        "residuals": above(losses["no residuals"], usual),
-        "normalisation": above(losses["no norm"], usual),
-        "the feed-forward layer": above(losses["no feed-forward"], usual),
-        "its nonlinearity": above(losses["linear feed-forward"], usual),
+        "residuals": worse(losses["no residuals"], usual),
+        "normalisation": worse(losses["no norm"], usual),
+        "the feed-forward layer": worse(losses["no feed-forward"], usual),
+        "its nonlinearity": worse(losses["linear feed-forward"], usual),
+        "feed-forward layers against collapse": collapse["no residuals"][-1]
+        < 0.9
+        < collapse["neither"][-1],
     }
     reasons = [
         f"With all of it {usual.told(3)} nats a token; without residuals {losses['no residuals'].told(3)}, without "
@@ -82,19 +86,21 @@ def found(runs: Mapping[str, Runs]) -> Page:
         f"{losses['no feed-forward'].told(3)}; post-norm {losses['post-norm'].told(3)}.",
         f"Untrained, twelve layers of attention alone make tokens alike to a cosine of "
         f"{collapse['neither'][-1]:.2f}; with "
-        f"residuals and feed-forward layers it is {collapse['whole'][-1]:.2f}.",
+        f"residuals alone it is {collapse['no feed-forward'][-1]:.2f}, with feed-forward layers alone "
+        f"{collapse['no residuals'][-1]:.2f}, with both {collapse['whole'][-1]:.2f}.",
     ]
     missing = [name for name, needed in needs.items() if not needed]
     if not missing:
         verdict = Verdict("holds", reasons)
     else:
         held = [name for name, needed in needs.items() if needed]
-        words = f"it is said of {' and '.join(held)}, not of {' and '.join(missing)}"
+        words = f"it is said of {listed(held)}, not of {listed(missing)}"
         verdict = Verdict("holds when" if held else "does not hold", reasons, words if held else "")
     rows = [
-        [name, losses[name].told(3), one.test("test/bleu").told(1)] for name, one in runs.items()
+        [name, f"{one.parameters:,}", losses[name].told(3), one.test("test/bleu").told(1)]
+        for name, one in runs.items()
     ]
-    return Page(figure, ["four layers", "test loss, nats", "BLEU"], rows, verdict)
+    return Page(figure, ["four layers", "parameters", "test loss, nats", "BLEU"], rows, verdict)
 
 
 CLAIM = Claim(

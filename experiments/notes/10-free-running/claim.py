@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from looking import translator
 from matplotlib.figure import Figure
-from study import Claim, Page, Runs, Spread, Verdict, above, variants
+from study import Claim, Page, Runs, Spread, Verdict, variants
 
 from tfzoo.layout import Layout
 from tfzoo.tasks import Translation
@@ -80,7 +80,11 @@ def found(runs: Mapping[str, Runs]) -> Page:
     axes.set(xlabel="digit of a number of 10 to 12", ylabel="right", ylim=(0, 1.03))
     axes.set_title("Teacher forcing against free running")
     axes.legend(fontsize=8)
-    holds = [name for name, (given, own) in gaps.items() if above(given, own)]
+    holds = [
+        name
+        for name, (given, own) in gaps.items()
+        if all(a > b for a, b in zip(given.values, own.values, strict=True))
+    ]
     reasons = [
         f"{name}: {given.mean:.1%} of the digits are right with the true ones before them, {own.mean:.1%} with its own."
         for name, (given, own) in gaps.items()
