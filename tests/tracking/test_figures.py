@@ -10,7 +10,7 @@ from PIL import Image
 from tfzoo.tracking import lettering
 from tfzoo.tracking.attention_pictures import AttentionPicture, Layer, LinesPicture
 from tfzoo.tracking.drawn import rewind
-from tfzoo.tracking.figures import save
+from tfzoo.tracking.figures import save, titled
 from tfzoo.tracking.image_pictures import ImageGrid, PatchPicture
 from tfzoo.tracking.runs import Run
 
@@ -38,7 +38,7 @@ def test_every_head_their_mean_and_every_word():
         "alignment", attention(4, 3, 2), ["关闭", "标签", "页"], ["Close", "tabs"]
     )
     found = words(picture)
-    assert {"alignment", "mean", "head 1", "head 4"} <= set(found)
+    assert {"Alignment of a translation with its source", "mean", "head 1", "head 4"} <= set(found)
     assert found.count("Close") == 5
     assert "标签" in found
 
@@ -78,7 +78,7 @@ def test_patches_and_grids():
     assert {"image", "layer 1: mean", "layer 6: mean", "head 3", "猫, read as dog"} <= set(found)
     assert found.count("head 3") == 2
     found = words(ImageGrid("misread", [image, image[..., 0]], ["3, read as 8", "7, read as 1"]))
-    assert {"misread", "3, read as 8", "7, read as 1"} <= set(found)
+    assert {"Misread", "3, read as 8", "7, read as 1"} <= set(found)
 
 
 @pytest.mark.parametrize(
@@ -113,3 +113,9 @@ def test_long_and_blank_words():
     assert lettering.labels(["internationalization", " ", "a\nb", "一二三四五六七八"]) == [
         "international…", "␣", "a⏎b", "一二三四五六…",
     ]  # fmt: skip
+
+
+def test_a_title_is_no_file_name():
+    assert titled("attention-cross") == "What the decoder looks at in the source"
+    assert titled("learning-curves") == "Learning curves"
+    assert titled("positions-encoder") == "Positions encoder"

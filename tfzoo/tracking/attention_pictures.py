@@ -60,7 +60,7 @@ class AttentionPicture(Picture):
         width, height = max(1.3, cell * len(keys)), max(cell, cell * len(queries))
         page = Page(
             self.name,
-            note("each row: where that word looks", self.caption, *left_out(self)),
+            note("each row: where that token looks", self.caption, *left_out(self)),
             len(panels),
             (width, height),
             left=beside,
@@ -115,7 +115,7 @@ class LinesPicture(Picture):
         page = Page(
             self.name,
             note(
-                f"left: a word; right: the words it looks at; thickest: {self._most():.2g} of its attention",
+                f"left: a token; right: the tokens it looks at; thickest: {self._most():.2g} of its attention",
                 self.caption,
                 *left_out(self),
             ),

@@ -40,12 +40,32 @@ class Picture:
         raise NotImplementedError
 
 
+TITLES = {
+    "alignment": "Alignment of a translation with its source",
+    "attention": "Attention, head by head",
+    "attention-cross": "What the decoder looks at in the source",
+    "attention-decoder": "What the decoder looks at in its own text",
+    "attention-encoder": "What the encoder looks at in the source",
+    "attention-lines": "Attention, head by head",
+    "confusion": "Confusion matrix",
+    "positions": "Similarity of positions",
+}
+"""Of pictures by their names; of others the name as words serves."""
+
+
+def titled(name: str) -> str:
+    """What stands above a picture of that name, such as learning-curves."""
+    words = name.replace("-", " ")
+    return TITLES.get(name, words[:1].upper() + words[1:])
+
+
 @dataclass
 class Page:
     """A figure of equal panels in rows, laid out in inches: labels keep their size on any page.
 
-    size: width and height of a panel. Kept free for labels and the scale: left, right of all
-    panels; top, bottom of each; gap between two. across: panels of a row; none: as they fit best.
+    title: the picture's name, which `titled` puts in words; size: width and height of a panel. Kept
+    free for labels and the scale: left, right of all panels; top, bottom of each; gap between two.
+    across: panels of a row; none: as they fit best.
     """
 
     title: str
@@ -63,6 +83,7 @@ class Page:
     def __post_init__(self) -> None:
         from matplotlib.figure import Figure
 
+        self.title = titled(self.title)
         self.pitch = (self.size[0] + self.gap, self.top + self.size[1] + self.bottom)
         self.left += 0.15
         # Somewhat wider than high, the last row as full as can be.
