@@ -62,8 +62,8 @@ def main() -> None:
         return
     began = time.monotonic()
     sets.write(RUNS / "sets")
-    train(needed, RUNS, options.jobs)
     for folder, claim in claims.items():
+        train(trainings([claim]), RUNS, options.jobs)
         runs = {variant.name: Runs(variant, RUNS) for variant in claim.variants}
         page = claim.found(runs)
         page.figure.savefig(folder / "figure.png", dpi=110, bbox_inches="tight")
