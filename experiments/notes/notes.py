@@ -63,7 +63,8 @@ def main() -> None:
     began = time.monotonic()
     sets.write(RUNS / "sets")
     for folder, claim in claims.items():
-        train(trainings([claim]), RUNS, options.jobs)
+        its = {key(training) for training in trainings([claim])}
+        train([training for training in needed if key(training) in its], RUNS, options.jobs)
         runs = {variant.name: Runs(variant, RUNS) for variant in claim.variants}
         page = claim.found(runs)
         page.figure.savefig(folder / "figure.png", dpi=110, bbox_inches="tight")
@@ -112,10 +113,13 @@ def trainings(claims: Iterable[Claim]) -> list[Training]:
     for claim in claims:
         for variant in claim.variants:
             for one in variant.trainings:
-                key = f"{one.file}/{one.id}"
-                if key not in found or one.predicted:
-                    found[key] = one
+                if key(one) not in found or one.predicted:
+                    found[key(one)] = one
     return list(found.values())
+
+
+def key(training: Training) -> str:
+    return f"{training.file}/{training.id}"
 
 
 def train(needed: Sequence[Training], runs: Path, jobs: int) -> None:
@@ -156,6 +160,8 @@ def run(training: Training, runs: Path) -> str:
         os.dup2(said.fileno(), 2)
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             for command in training.commands(runs):
+                if command[0] != "predict" and (folder / "test.json").exists():
+                    continue  # only what it says is missing
                 if command[0] == "fit" and folder.exists():
                     if newest_checkpoint(Run(folder)) is None:
                         shutil.rmtree(folder)  # it was killed before it had saved anything
