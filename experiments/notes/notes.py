@@ -17,7 +17,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
@@ -51,7 +51,6 @@ def main() -> None:
     options = parser.parse_args()
     claims = {folder: claim_of(folder) for folder in chosen(options.claims)}
     needed = trainings(claims.values())
-    there = sum(training.is_done(RUNS) for training in needed)
     if options.dry_run:
         for training in needed:
             for command in training.commands(RUNS):
@@ -60,22 +59,23 @@ def main() -> None:
                 prefix = f"PYTHONPATH={shlex.quote(str(HERE))} " if own else ""
                 print(f"{prefix}{shlex.join(['tfzoo', *command])}")
         return
-    began = time.monotonic()
     sets.write(RUNS / "sets")
     for folder, claim in claims.items():
         its = {key(training) for training in trainings([claim])}
-        train([training for training in needed if key(training) in its], RUNS, options.jobs)
-        runs = {variant.name: Runs(variant, RUNS) for variant in claim.variants}
-        page = claim.found(runs)
+        asked = [training for training in needed if key(training) in its]
+        there, began = sum(training.is_done(RUNS) for training in asked), time.monotonic()
+        train(asked, RUNS, options.jobs)
+        minutes = (time.monotonic() - began) / 60
+        page = claim.found({variant.name: Runs(variant, RUNS) for variant in claim.variants})
         page.figure.savefig(folder / "figure.png", dpi=110, bbox_inches="tight")
-        fill(folder / "README.md", found(page))
-        print(f"{folder.name}: {page.verdict.told()}", flush=True)
-    minutes = (time.monotonic() - began) / 60
-    if not options.claims:
-        (HERE / "RESULTS.md").write_text(
-            results(claims, len(needed), there, minutes), encoding="utf-8"
+        before = f", {there} of them done before" if there else ""
+        fill(
+            folder / "README.md",
+            f"{found(page)}\n\n{len(asked)} trainings{before}; {minutes:.0f} minutes on {hardware()}, "
+            f"tfzoo {tfzoo.__version__}.",
         )
-        print(f"{HERE / 'RESULTS.md'}, {minutes:.0f} minutes")
+        (HERE / "RESULTS.md").write_text(results(), encoding="utf-8")
+        print(f"{folder.name}: {page.verdict.told()}", flush=True)
 
 
 def chosen(names: Sequence[str]) -> list[Path]:
@@ -201,24 +201,21 @@ def filled(page: Path) -> str:
     return page.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0].strip()
 
 
-def results(claims: Mapping[Path, Claim], trained: int, there: int, minutes: float) -> str:
-    """One page of all. there: how many of the trainings were done before."""
-    before = f", {there} of them before" if there else ""
+def results() -> str:
+    """One page of all, as far as they have been measured."""
     lines = [
         "# What the experiments say of the notes",
         "",
-        f"Written by `make notes` with tfzoo {tfzoo.__version__}: {trained} trainings{before}, {minutes:.0f} minutes "
-        f"on "
-        f"{hardware()}. A figure with ± is a mean and a standard deviation over seeds; nan is a training that "
-        f"diverged.",
+        "Written by `make notes`. A figure with ± is a mean and a standard deviation over seeds; nan is a training that "
+        "diverged.",
     ]
-    for folder, claim in claims.items():
+    for folder in chosen([]):
         number, _, name = folder.name.partition("-")
-        lines += ["", f"## {int(number)}. {claim.sentence}", ""]
+        lines += ["", f"## {int(number)}. {claim_of(folder).sentence}", ""]
         lines += [filled(folder / "README.md"), ""]
-        lines += [
-            f"![figure of claim {int(number)}]({folder.name}/figure.png) [{name}]({folder.name})"
-        ]
+        if (folder / "figure.png").exists():
+            lines += [f"![{name}]({folder.name}/figure.png)", ""]
+        lines += [f"[{folder.name}]({folder.name})"]
     return "\n".join(lines) + "\n"
 
 
