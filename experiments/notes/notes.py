@@ -206,8 +206,8 @@ def results() -> str:
     lines = [
         "# What the experiments say of the notes",
         "",
-        "Written by `make notes`. A figure with ± is a mean and a standard deviation over seeds; nan is a training that "
-        "diverged.",
+        "Written by `make notes`. A figure with ± is a mean and a standard deviation over seeds; nan is a training "
+        "that diverged.",
     ]
     for folder in chosen([]):
         number, _, name = folder.name.partition("-")
