@@ -147,6 +147,8 @@ def begun(request: dict[str, Any], told: int, *streams: int) -> list[str]:
     for number, fd in enumerate(streams):
         os.dup2(fd, number)
         os.close(fd)
+    # As from a terminal, be the tests themselves in the background, where a shell lets interrupts be ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
