@@ -79,7 +79,7 @@ def found(runs: Mapping[str, Runs]) -> Page:
         )
     axes.set(xlabel="digit of a number of 10 to 12", ylabel="right", ylim=(0, 1.03))
     axes.set_title("Teacher forcing against free running")
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="lower left")
     holds = [
         name
         for name, (given, own) in gaps.items()
@@ -100,7 +100,10 @@ CLAIM = Claim(
     variants(
         "translation.yaml",
         {
-            "LSTM": ["--model.backbone.network=lstm", "--model.backbone.dim=72"],
+            "LSTM with attention": [
+                "--model.backbone.network=lstm-attention",
+                "--model.backbone.dim=64",
+            ],
             "Transformer": [],
         },
         predicted=True,
