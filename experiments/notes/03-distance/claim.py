@@ -66,7 +66,7 @@ def found(runs: Mapping[str, Runs]) -> Page:
     for name, by_distance in shares.items():
         means = [s.mean for s in by_distance.values()]
         ranges = [
-            [m - min(s.values), max(s.values) - m]
+            [max(0.0, m - min(s.values)), max(0.0, max(s.values) - m)]
             for m, s in zip(means, by_distance.values(), strict=True)
         ]
         left.errorbar(

@@ -40,7 +40,7 @@ def found(runs: Mapping[str, Runs]) -> Page:
     for name, spreads in by_length.items():
         means = [spread.mean for spread in spreads.values()]
         ranges = [
-            [m - min(s.values), max(s.values) - m]
+            [max(0.0, m - min(s.values)), max(0.0, max(s.values) - m)]
             for m, s in zip(means, spreads.values(), strict=True)
         ]
         axes.errorbar(
