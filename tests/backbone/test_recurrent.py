@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
+from packed_rows import close, packed, sequences
+from torch import nn
 
 from tfzoo.backbone import Recurrent, Transformer, TransformerConfig, capture, stack_for
 from tfzoo.layout import Layout
@@ -21,33 +22,6 @@ def stack(network: str, causal: bool = False, cross: bool = False, **changes) ->
     return made.eval()
 
 
-def close(one: Tensor, other: Tensor) -> None:
-    torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-4)
-
-
-def packed(*rows: list[int], width: int) -> Layout:
-    """Sequences of the given lengths side by side in each row, padded to `width`."""
-    positions = torch.zeros(len(rows), width, dtype=torch.long)
-    segments = torch.zeros_like(positions)
-    for row, lengths in enumerate(rows):
-        start = 0
-        for segment, length in enumerate(lengths, start=1):
-            positions[row, start : start + length] = torch.arange(length)
-            segments[row, start : start + length] = segment
-            start += length
-    return Layout(positions, segments)
-
-
-def places(layout: Layout) -> list[tuple[int, slice]]:
-    """Where each sequence of the layout lies: its row, and its place in the row."""
-    found = []
-    for row, segments in enumerate(layout.segments.tolist()):
-        for segment in range(1, max(segments) + 1):
-            first = segments.index(segment)
-            found.append((row, slice(first, first + segments.count(segment))))
-    return found
-
-
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("told", [False, True])
@@ -60,8 +34,8 @@ def test_packed_equals_separate(network, causal, told):
         layout = Layout(layout.positions, layout.segments, sequences=(7, 9))
     x = torch.randn(4, 8, 32)
     out = model(x, layout)
-    assert len(places(layout)) == 6
-    for row, place in places(layout):
+    assert len(sequences(layout)) == 6
+    for row, place in sequences(layout):
         alone = x[row : row + 1, place]
         close(out[row : row + 1, place], model(alone, Layout.full(1, alone.shape[1])))
 
@@ -74,7 +48,7 @@ def test_packed_pairs_equal_separate(network):
     layout, memory_layout = packed([3, 4], [1, 2, 3], width=8), packed([5, 1], [2, 2, 4], width=9)
     x, memory = torch.randn(2, 8, 32), torch.randn(2, 9, 32)
     out = model(x, layout, memory, memory_layout)
-    pairs = list(zip(places(layout), places(memory_layout), strict=True))
+    pairs = list(zip(sequences(layout), sequences(memory_layout), strict=True))
     assert len(pairs) == 5
     for (row, place), (_, read) in pairs:
         one, other = x[row : row + 1, place], memory[row : row + 1, read]
