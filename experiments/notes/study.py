@@ -150,6 +150,14 @@ def dots(axes: Any, spreads: Mapping[str, Spread], label: str) -> None:
     axes.grid(axis="y", alpha=0.3)
 
 
+def ranges(axes: Any, name: str, spreads: Mapping[Any, Spread]) -> None:
+    """A line through the means, each with a bar from the worst seed to the best."""
+    means = [spread.mean for spread in spreads.values()]
+    below = [max(0.0, s.mean - min(s.values)) for s in spreads.values()]
+    above = [max(0.0, max(s.values) - s.mean) for s in spreads.values()]
+    axes.errorbar(list(spreads), means, (below, above), fmt="o-", capsize=3, label=name)
+
+
 class Runs:
     """What the trainings of a variant left in their folders."""
 
@@ -200,6 +208,14 @@ class Runs:
             [json.loads(line) for line in (folder / "predictions.jsonl").open(encoding="utf-8")]
             for folder in self.folders
         ]
+
+    def right(self, among: Callable[[dict[str, Any]], bool]) -> Spread:
+        """Of the rows that are meant, the share translated without a mistake."""
+        shares = []
+        for rows in self.predictions():
+            those = [row["translation"] == row["reference"] for row in rows if among(row)]
+            shares.append(sum(those) / len(those))
+        return Spread(tuple(shares))
 
     def checkpoints(self) -> list[Path]:
         return [folder / "checkpoints" / "best.ckpt" for folder in self.folders]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from matplotlib.figure import Figure
 from sets import DISTANCES, LETTERS
-from study import Claim, Page, Runs, Spread, Verdict, listed, variants
+from study import Claim, Page, Runs, Spread, Verdict, listed, ranges, variants
 
 from tfzoo.backbone import TransformerConfig, stack_for
 from tfzoo.layout import Layout
@@ -25,14 +25,6 @@ CHANGES = {
 LENGTHS = (64, 128, 256, 512, 1024, 2048)
 FORGETS = 0.5
 """Below this share of right answers, halfway down to guessing, a distance counts as forgotten."""
-
-
-def right(runs: Runs, distance: int) -> Spread:
-    shares = []
-    for rows in runs.predictions():
-        those = [row for row in rows if row["source"].index(">") == distance]
-        shares.append(sum(row["translation"] == row["reference"] for row in those) / len(those))
-    return Spread(tuple(shares))
 
 
 def reach(shares: Mapping[int, Spread]) -> int:
@@ -62,16 +54,12 @@ def cost(network: str, length: int) -> float:
 def found(runs: Mapping[str, Runs]) -> Page:
     figure = Figure(figsize=(10.5, 3.6))
     left, second = figure.subplots(1, 2, width_ratios=(3, 2))
-    shares = {name: {d: right(one, d) for d in DISTANCES} for name, one in runs.items()}
+    shares = {
+        name: {d: one.right(lambda row, d=d: row["source"].index(">") == d) for d in DISTANCES}
+        for name, one in runs.items()
+    }
     for name, by_distance in shares.items():
-        means = [s.mean for s in by_distance.values()]
-        ranges = [
-            [max(0.0, m - min(s.values)), max(0.0, max(s.values) - m)]
-            for m, s in zip(means, by_distance.values(), strict=True)
-        ]
-        left.errorbar(
-            DISTANCES, means, list(zip(*ranges, strict=True)), fmt="o-", capsize=3, label=name
-        )
+        ranges(left, name, by_distance)
     left.axhline(1 / len(LETTERS), color="grey", linestyle=":", label="guessing")
     left.set(
         xscale="log", xlabel="letters to either end", ylabel="letters recalled", ylim=(-0.03, 1.03)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from matplotlib.figure import Figure
-from study import Claim, Page, Runs, Spread, Verdict, listed, variants, worse
+from study import Claim, Page, Runs, Verdict, listed, ranges, variants, worse
 
 # Widths give each about as many parameters.
 CHANGES = {
@@ -21,31 +21,18 @@ LENGTHS = {"4-6": range(4, 7), "7-9": range(7, 10), "10-12": range(10, 13)}
 """Digits of a number, by which its words grow from 2 to 30."""
 
 
-def right(runs: Runs, lengths: Sequence[int]) -> Spread:
-    """The share of the numbers of such lengths that are written without a mistake."""
-    shares = []
-    for rows in runs.predictions():
-        those = [row for row in rows if len(row["reference"].split()) in lengths]
-        shares.append(sum(row["translation"] == row["reference"] for row in those) / len(those))
-    return Spread(tuple(shares))
-
-
 def found(runs: Mapping[str, Runs]) -> Page:
     figure = Figure(figsize=(6.5, 3.6))
     axes = figure.subplots()
     by_length = {
-        name: {digits: right(one, lengths) for digits, lengths in LENGTHS.items()}
+        name: {
+            digits: one.right(lambda row, n=lengths: len(row["reference"].split()) in n)
+            for digits, lengths in LENGTHS.items()
+        }
         for name, one in runs.items()
     }
     for name, spreads in by_length.items():
-        means = [spread.mean for spread in spreads.values()]
-        ranges = [
-            [max(0.0, m - min(s.values)), max(0.0, max(s.values) - m)]
-            for m, s in zip(means, spreads.values(), strict=True)
-        ]
-        axes.errorbar(
-            list(LENGTHS), means, list(zip(*ranges, strict=True)), fmt="o-", capsize=3, label=name
-        )
+        ranges(axes, name, spreads)
     axes.set(xlabel="digits of the number", ylabel="numbers without a mistake", ylim=(-0.03, 1.03))
     axes.set_title("Numbers in words, written in digits: by length")
     axes.legend(fontsize=8)
