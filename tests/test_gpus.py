@@ -23,25 +23,43 @@ TOLERANCES = {"32-true": 1e-4, "bf16-mixed": 3e-2}
 """Of a loss. In bfloat16 sums in another order round to another eighth bit, and steps carry it on."""
 
 
-def trained(config: Path, task: str, strategy: str, precision: str, runs: Path) -> list[float]:
+def trained(
+    config: Path, task: str, variant: str, strategy: str, precision: str, runs: Path, *more: str
+) -> list[float]:
     """The losses of a training by the real command, which starts its other processes itself."""
     devices = 1 if strategy == "one" else min(2, GPUS)
     here = ["--trainer.accelerator=gpu", f"--trainer.devices={devices}"]
-    flags = fit(config, task, "all", strategy, runs)
-    command = [sys.executable, "-m", "tfzoo", *flags, *here, f"--trainer.precision={precision}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    flags = [*fit(config, task, variant, strategy, runs), *here, f"--trainer.precision={precision}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "tfzoo", *flags, *more], capture_output=True, text=True, timeout=900
+    )
     assert done.returncode == 0, done.stderr
-    return [row["train/loss"] for row in logged(runs / strategy / task / "all", "train/loss")]
+    return [row["train/loss"] for row in logged(runs / strategy / task / variant, "train/loss")]
 
 
 @pytest.mark.parametrize("precision", TOLERANCES)
 @pytest.mark.parametrize("task", TASKS)
 def test_whatever_the_strategy_the_same_is_learned(task, precision, experiment, tmp_path):
     one, *others = (
-        trained(experiment(task), task, strategy, precision, tmp_path)
+        trained(experiment(task), task, "all", strategy, precision, tmp_path)
         for strategy in ("one", "ddp", "fsdp2")
     )
     assert len(one) == STEPS
     assert one[0] - one[-1] > 1e-3  # something was learned
     for other in others:
         assert other == pytest.approx(one, rel=TOLERANCES[precision])
+
+
+@pytest.mark.parametrize("precision", TOLERANCES)
+@pytest.mark.parametrize("network", ["rnn", "lstm-attention"])
+def test_recurrent_networks_learn_what_they_learn_on_a_processor(network, precision, experiment, tmp_path):  # fmt: skip
+    losses = [
+        trained(
+            *(experiment("Translation"), "Translation", "checkpointed", "one"),
+            *(precision if place == "gpu" else "32-true", tmp_path / place),
+            *(f"--model.backbone.network={network}", f"--trainer.accelerator={place}"),
+        )
+        for place in ("cpu", "gpu")
+    ]
+    assert losses[0][0] - losses[0][-1] > 1e-3
+    assert losses[1] == pytest.approx(losses[0], rel=max(1e-3, TOLERANCES[precision]))

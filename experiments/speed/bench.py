@@ -75,24 +75,36 @@ class Bench:
                 f"{work:<36} {one.name:<20} {more.get('how', ''):<16} {row['rate']:>10,.0f} {unit}/s",
                 flush=True,
             )
+        self.write()
+
+    def write(self) -> str:
+        """After every contest, for the next one may fail. Returns the page."""
+        found = self.machine() | {"rows": self.rows} | self.notes
+        self.options.out.mkdir(parents=True, exist_ok=True)
+        for name, text in (("json", json.dumps(found, indent=1) + "\n"), ("md", markdown(found))):
+            (self.options.out / f"bench.{name}").write_text(text, encoding="utf-8")
+        return text
 
     def contest(
         self, contestants: Sequence[Contestant], memory: bool = True, warm_up: int = 1
     ) -> list[Result]:
-        turn = 0.0 if self.options.small else ROUND
+        turn = 0.0 if self.options.small else self.options.turn
         return contest(contestants, self.options.rounds, self.device, memory, warm_up, turn)
 
     def works(self) -> Iterator[Work]:
         chosen = WORKS | (ON_CUDA if self.device.type == "cuda" and not self.options.small else {})
-        for make, shape in chosen.values():
-            yield make(shape.small() if self.options.small else shape, self.device)
+        for name, (make, shape) in chosen.items():
+            if name in self.options.works:
+                yield make(shape.small() if self.options.small else shape, self.device)
 
     def training(self) -> None:
         for work in self.works():
             flops = work.flops()
             for precision in self.options.precision:
                 for compiled in self.options.compiled:
-                    contestants = list(work.contestants(precision, compiled, self.device))
+                    contestants = list(
+                        work.contestants(precision, compiled, self.device, self.options.whole)
+                    )
                     warm_up = 3 if compiled else 1
                     results = self.contest(contestants, True, warm_up)
                     how = f"{precision}{' compiled' if compiled else ''}"
@@ -206,22 +218,17 @@ def main() -> None:
     text = ""
     for part in options.only:
         getattr(bench, part)()
-        text = written(bench.machine() | {"rows": bench.rows} | bench.notes, options.out)
+        text = bench.write()
     print(f"\n{text}\n{options.out}/bench.json and bench.md", flush=True)
-
-
-def written(found: dict[str, Any], out: Path) -> str:
-    """After every part, for the next one may fail. Returns the page."""
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "bench.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    text = markdown(found)
-    (out / "bench.md").write_text(text, encoding="utf-8")
-    return text
 
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", type=listed(PARTS), default=PARTS, help=", ".join(PARTS))
+    works = (*WORKS, *ON_CUDA)
+    parser.add_argument(
+        "--works", type=listed(works), default=works, help=f"of training: {', '.join(works)}"
+    )
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--precision", type=listed(("32", "bf16")), default=["32", "bf16"])
     parser.add_argument(
@@ -229,8 +236,12 @@ def parser() -> argparse.ArgumentParser:
         help="no, yes, or no,yes: whether training steps are compiled",
     )  # fmt: skip
     parser.add_argument("--rounds", type=int, default=3, help="that count, of each contest")
+    parser.add_argument(
+        "--turn", type=float, default=ROUND, help="seconds a round takes each, at least"
+    )
     parser.add_argument("--steps", type=int, default=40, help="beside those of a bare loop")
     parser.add_argument("--data", default="interface", help="parallel text (the embedded one)")
+    parser.add_argument("--whole", action="store_true", help="compiled: ours as one program, too")
     parser.add_argument("--small", action="store_true", help="tiny shapes, to try the benchmark")
     parser.add_argument("--profile", action="store_true", help="only: where our time goes")
     parser.add_argument("--out", type=Path, default=Path("runs/bench"))

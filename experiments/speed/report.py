@@ -55,7 +55,7 @@ def _contests(rows: list[dict[str, Any]]) -> Iterator[str]:
 def ratios(contest: list[dict[str, Any]]) -> tuple[float, float | None]:
     """Our rate over the best other's, and our peak over the least other's."""
     ours = next(row for row in contest if row["name"] == OURS)
-    others = [row for row in contest if row["name"] != OURS]
+    others = [row for row in contest if not row["name"].startswith(OURS)]
     memory = None
     if ours["peak"] is not None:
         memory = ours["peak"] / min(row["peak"] for row in others)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,8 @@ from tfzoo.models import ImageClassifier, LanguageModel, Seq2Seq, TextClassifier
 
 Logits = Callable[[], Tensor]
 """A forward pass over the batch: (positions, classes)."""
+Maker = Callable[[], tuple[nn.Module, Logits]]
+WHOLE = f"{OURS}, whole"
 
 
 @dataclass(frozen=True)
@@ -63,17 +66,25 @@ class Work:
     unit: str
     count: int
     targets: Tensor
-    makers: dict[str, Callable[[], tuple[nn.Module, Logits]]]
+    makers: dict[str, Maker]
 
     def contestants(
-        self, precision: str, compiled: bool, device: torch.device
+        self, precision: str, compiled: bool, device: torch.device, whole: bool = False
     ) -> Iterator[Contestant]:
+        """whole: with one more of ours, which is compiled as those of others are."""
         for name, make in self.makers.items():
-            torch.manual_seed(0)
-            module, logits = make()
-            if compiled:
-                compile_(module)
-            yield trained(name, module.to(device).train(), self.loss(logits), precision, device)
+            if compiled and whole and name == OURS:
+                yield self._contestant(WHOLE, make, nn.Module.compile, precision, device)
+            change = compile_ if compiled else nn.Module.train
+            yield self._contestant(name, make, change, precision, device)
+
+    def _contestant(
+        self, name: str, make: Maker, change: Callable[[nn.Module], Any], precision: str, device: torch.device
+    ) -> Contestant:  # fmt: skip
+        torch.manual_seed(0)
+        module, logits = make()
+        change(module)
+        return trained(name, module.to(device).train(), self.loss(logits), precision, device)
 
     def loss(self, logits: Logits) -> Callable[[], Tensor]:
         return lambda: F.cross_entropy(logits().float(), self.targets)
