@@ -71,9 +71,10 @@ class Layout:
         )
 
     def pin_memory(self) -> Layout:
+        # Positions that all rows share are one row seen many times, which cannot be copied as it is.
         return Layout(
-            self.positions.pin_memory(),
-            self.segments.pin_memory(),
+            self.positions.contiguous().pin_memory(),
+            self.segments.contiguous().pin_memory(),
             self.dense,
             self.start,
             self.sequences,

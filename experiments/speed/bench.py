@@ -102,9 +102,7 @@ class Bench:
             flops = work.flops()
             for precision in self.options.precision:
                 for compiled in self.options.compiled:
-                    contestants = list(
-                        work.contestants(precision, compiled, self.device, self.options.whole)
-                    )
+                    contestants = list(work.contestants(precision, compiled, self.device))
                     warm_up = 3 if compiled else 1
                     results = self.contest(contestants, True, warm_up)
                     how = f"{precision}{' compiled' if compiled else ''}"
@@ -241,7 +239,6 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--steps", type=int, default=40, help="beside those of a bare loop")
     parser.add_argument("--data", default="interface", help="parallel text (the embedded one)")
-    parser.add_argument("--whole", action="store_true", help="compiled: ours as one program, too")
     parser.add_argument("--small", action="store_true", help="tiny shapes, to try the benchmark")
     parser.add_argument("--profile", action="store_true", help="only: where our time goes")
     parser.add_argument("--out", type=Path, default=Path("runs/bench"))

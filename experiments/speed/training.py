@@ -10,21 +10,23 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch._dynamo
 import torch.nn.functional as F
 from contest import OURS, Contestant, autocast
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from tfzoo.backbone import Transformer, TransformerConfig
+from tfzoo.backbone import TransformerConfig
 from tfzoo.backbone.attention import Attention, explicit
 from tfzoo.layout import Layout
 from tfzoo.models import ImageClassifier, LanguageModel, Seq2Seq, TextClassifier
+from tfzoo.training.blocks import blocks
 
 Logits = Callable[[], Tensor]
 """A forward pass over the batch: (positions, classes)."""
 Maker = Callable[[], tuple[nn.Module, Logits]]
-WHOLE = f"{OURS}, whole"
+BY_BLOCKS = f"{OURS}, blocks"
 
 
 @dataclass(frozen=True)
@@ -69,22 +71,25 @@ class Work:
     makers: dict[str, Maker]
 
     def contestants(
-        self, precision: str, compiled: bool, device: torch.device, whole: bool = False
+        self, precision: str, compiled: bool, device: torch.device
     ) -> Iterator[Contestant]:
-        """whole: with one more of ours, which is compiled as those of others are."""
+        """Compiled: each with its loss as one program, and ours block by block, too."""
+        if compiled:
+            torch._dynamo.reset()  # programs of other contests count towards its limit
+            torch._dynamo.config.recompile_limit = 64
         for name, make in self.makers.items():
-            if compiled and whole and name == OURS:
-                yield self._contestant(WHOLE, make, nn.Module.compile, precision, device)
-            change = compile_ if compiled else nn.Module.train
-            yield self._contestant(name, make, change, precision, device)
-
-    def _contestant(
-        self, name: str, make: Maker, change: Callable[[nn.Module], Any], precision: str, device: torch.device
-    ) -> Contestant:  # fmt: skip
-        torch.manual_seed(0)
-        module, logits = make()
-        change(module)
-        return trained(name, module.to(device).train(), self.loss(logits), precision, device)
+            ways: dict[str, Any] = {name: torch.compile} if compiled else {name: None}
+            if compiled and name == OURS:
+                ways = {name: torch.compile, BY_BLOCKS: None}
+            for called, compile_ in ways.items():
+                torch.manual_seed(0)
+                module, logits = make()
+                if called == BY_BLOCKS:
+                    for block in blocks(module):
+                        block.compile()
+                loss = self.loss(logits)
+                loss = compile_(loss) if compile_ else loss
+                yield trained(called, module.to(device).train(), loss, precision, device)
 
     def loss(self, logits: Logits) -> Callable[[], Tensor]:
         return lambda: F.cross_entropy(logits().float(), self.targets)
@@ -99,13 +104,6 @@ class Work:
             with FlopCounterMode(display=False) as counted:
                 self.loss(logits)().backward()
         return counted.get_total_flops()
-
-
-def compile_(module: nn.Module) -> None:
-    """Ours block by block, as `CompileBlocks` does; those of others whole."""
-    stacks = [part for part in module.modules() if isinstance(part, Transformer)]
-    for block in [block for stack in stacks for block in stack.blocks] or [module]:
-        block.compile()
 
 
 def trained(

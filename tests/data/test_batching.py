@@ -54,6 +54,21 @@ def test_a_batch_moves_with_its_layout():
     assert moved.text == ["a", "b"]
 
 
+def test_a_batch_is_pinned_whatever_its_memory_looks_like(monkeypatch):
+    """Pinning copies into memory of the same strides, which fails where elements share theirs, as expanded ones do."""
+
+    def pinned(tensor: torch.Tensor) -> torch.Tensor:
+        return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype).copy_(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pinned)
+    for layout in (Layout.full(2, 3), Layout.padded(torch.tensor([2, 3]), 3), batch().layout):
+        tokens = torch.zeros(layout.shape, dtype=torch.long)
+        copied = LanguageBatch(tokens, layout, tokens).pin_memory().layout
+        assert torch.equal(copied.positions, layout.positions)
+        assert torch.equal(copied.segments, layout.segments)
+        assert (copied.dense, copied.sequences) == (layout.dense, layout.sequences)
+
+
 def test_a_batch_is_frozen_and_complete():
     with pytest.raises(AttributeError, match="frozen"):
         batch().text = []

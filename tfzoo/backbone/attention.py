@@ -25,7 +25,7 @@ Kernel = Callable[[Tensor, Tensor, Tensor, Mask, float], Tensor]
 
 def fused(query: Tensor, key: Tensor, value: Tensor, mask: Mask, dropout: float) -> Tensor:
     """softmax(query key^T / sqrt(E)) value by torch's fastest kernel for the device; weights are never stored."""
-    return F.scaled_dot_product_attention(
+    heads = F.scaled_dot_product_attention(
         query,
         key,
         value,
@@ -34,6 +34,10 @@ def fused(query: Tensor, key: Tensor, value: Tensor, mask: Mask, dropout: float)
         is_causal=mask.is_causal,
         enable_gqa=query.shape[1] != key.shape[1],
     )
+    if mask.visible is not None and query.is_cuda and query.dtype != torch.float32:
+        # There, kernels of half precision let a query that may see nothing see everything.
+        heads = heads.masked_fill(~mask.visible.any(dim=-1, keepdim=True), 0.0)
+    return heads
 
 
 def attention_weights(query: Tensor, key: Tensor, mask: Mask) -> Tensor:

@@ -1,4 +1,4 @@
-"""Each block compiled, or computed again for its backward pass; weights and their names stay as they are.
+"""Blocks or the whole loss compiled, or blocks computed again for their backward pass; weights keep their names.
 
 Both concern training steps alone: evaluation and decoding run as they always do, and give the same figures.
 """
@@ -20,7 +20,7 @@ Forward = Callable[..., Tensor]
 
 
 class Compiled:
-    """A block's forward function, compiled at its first call that is to be differentiated."""
+    """A function of modules, compiled at its first call that is to be differentiated."""
 
     def __init__(self, forward: Forward, settings: dict[str, Any]) -> None:
         self.forward, self.settings = forward, settings
@@ -47,15 +47,7 @@ class Recomputed:
         return self.forward(*args)
 
 
-class CompileBlocks(Callback):
-    """Compiles every block with `torch.compile`: `--trainer.callbacks+=CompileBlocks`.
-
-    Args:
-        mode: of torch.compile; none: default.
-        dynamic: whether one program serves all lengths; none: from the second length on.
-        backend: of torch.compile.
-    """
-
+class _Compile(Callback):
     def __init__(
         self,
         mode: Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
@@ -68,23 +60,57 @@ class CompileBlocks(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "fit":
             return
-        if not (found := blocks(pl_module)):
-            raise ValueError(
-                "CompileBlocks compiles the blocks of a Transformer, and this network has none: leave it out"
-            )
         import torch._dynamo
 
         # Blocks of a kind share their programs; padded, packed and dense batches, with and without a memory, differ.
         torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
+        self.compile(pl_module)
+
+    def compile(self, task: Any) -> None:
+        raise NotImplementedError
+
+    def compiled(self, forward: Forward) -> Forward:
+        return forward if isinstance(forward, Compiled) else Compiled(forward, self.settings)
+
+
+class CompileBlocks(_Compile):
+    """Compiles every block with `torch.compile`: `--trainer.callbacks+=CompileBlocks`.
+
+    Blocks of a kind are compiled once, whatever their number.
+
+    Args:
+        mode: of torch.compile; none: default.
+        dynamic: whether one program serves all lengths; none: from the second length on.
+        backend: of torch.compile.
+    """
+
+    def compile(self, task: Any) -> None:
+        if not (found := blocks(task)):
+            raise ValueError(
+                "CompileBlocks compiles the blocks of a Transformer, and this network has none: leave it out"
+            )
         for block in found:
             forward: Any = block.forward
             if isinstance(forward, Recomputed):
-                forward.forward = self._compiled(forward.forward)
+                forward.forward = self.compiled(forward.forward)
             else:
-                block.forward = self._compiled(forward)  # type: ignore[method-assign]
+                block.forward = self.compiled(forward)  # type: ignore[method-assign]
 
-    def _compiled(self, forward: Forward) -> Forward:
-        return forward if isinstance(forward, Compiled) else Compiled(forward, self.settings)
+
+class CompileLoss(_Compile):
+    """Compiles the network and its loss as one program with `torch.compile`: `--trainer.callbacks+=CompileLoss`.
+
+    Faster steps than `CompileBlocks`, above all where they are short or the vocabulary is large, after a longer wait
+    for the first one; not for fsdp2, which gathers the weights of one block at a time.
+
+    Args:
+        mode: of torch.compile; none: default.
+        dynamic: whether one program serves all lengths; none: from the second length on.
+        backend: of torch.compile.
+    """
+
+    def compile(self, task: Any) -> None:
+        task.loss = self.compiled(task.loss)
 
 
 class CheckpointBlocks(Callback):
