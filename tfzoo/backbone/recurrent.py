@@ -83,8 +83,10 @@ class RecurrentLayer(nn.Module):
                 state = None if state is None else state.to(dtype)
                 return RecurrentLayer._run(network, x.to(dtype), state, lengths)
         given: object = state
-        if state is not None and isinstance(network, nn.LSTM):
-            given = state[:1].contiguous(), state[1:].contiguous()
+        if state is not None:  # contiguous, as cuDNN wants it
+            given = state.contiguous()
+            if isinstance(network, nn.LSTM):
+                given = state[:1].contiguous(), state[1:].contiguous()
         if lengths is None:
             x, last = network(x, given)
         else:
