@@ -1,4 +1,4 @@
-"""Small sets that isolate one claim: numbers in words to be written in digits, and words to be recalled from afar.
+"""Small sets that isolate one claim: numbers in words to be written in digits, and letters to be recalled from afar.
 
     python experiments/notes/sets.py FOLDER
 
@@ -23,7 +23,7 @@ SCALES = ("", "thousand", "million", "billion")
 SIZES = {"train": 6000, "validation": 300, "test": 600}
 
 DISTANCES = (5, 10, 25, 50, 100, 200)
-"""Words between the one to be recalled and either end."""
+"""Letters between the one to be recalled and either end."""
 LETTERS = "abcdefghijklmnop"
 
 
@@ -56,12 +56,17 @@ def numbers(count: int, chance: random.Random) -> Iterator[dict[str, str]]:
 
 
 def recall(count: int, chance: random.Random) -> Iterator[dict[str, str]]:
-    """A row of letters, one of them after a mark: which? It stands as far from one end as from the other."""
+    """A row of letters, one of them a capital: which? It stands as far from one end as from the other."""
     for place in range(count):
         distance = DISTANCES[place % len(DISTANCES)]
         sought = chance.choice(LETTERS)
         before, after = ("".join(chance.choices(LETTERS, k=distance)) for _ in range(2))
-        yield {"source": f"{before}>{sought}{after}", "target": sought}
+        yield {"source": f"{before}{sought.upper()}{after}", "target": sought}
+
+
+def distance(source: str) -> int:
+    """How far the letter to be recalled stands from either end."""
+    return len(source) // 2
 
 
 SETS = {"numbers": numbers, "recall": recall}

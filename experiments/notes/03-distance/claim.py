@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import torch
 from matplotlib.figure import Figure
-from sets import DISTANCES, LETTERS
+from sets import DISTANCES, LETTERS, distance
 from study import Claim, Page, Runs, Spread, Verdict, listed, ranges, variants
 
 from tfzoo.backbone import TransformerConfig, stack_for
@@ -55,7 +55,7 @@ def found(runs: Mapping[str, Runs]) -> Page:
     figure = Figure(figsize=(10.5, 3.6))
     left, second = figure.subplots(1, 2, width_ratios=(3, 2))
     shares = {
-        name: {d: one.right(lambda row, d=d: row["source"].index(">") == d) for d in DISTANCES}
+        name: {d: one.right(lambda row, d=d: distance(row["source"]) == d) for d in DISTANCES}
         for name, one in runs.items()
     }
     for name, by_distance in shares.items():
