@@ -20,7 +20,10 @@ ONES = [
 ]
 TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 SCALES = ("", "thousand", "million", "billion")
-SIZES = {"train": 6000, "validation": 300, "test": 600}
+SIZES = {
+    "numbers": {"train": 6000, "validation": 300, "test": 600},
+    "recall": {"train": 20_000, "validation": 300, "test": 600},
+}
 
 DISTANCES = (5, 10, 25, 50, 100, 200)
 """Letters between the one to be recalled and either end."""
@@ -47,7 +50,7 @@ def _hundreds(number: int) -> list[str]:
     return said + ([ONES[number]] if number else [])
 
 
-def numbers(count: int, chance: random.Random) -> Iterator[dict[str, str]]:
+def numbers(split: str, count: int, chance: random.Random) -> Iterator[dict[str, str]]:
     """Of 4 to 12 digits, each length as often as another: source in words, target in digits, one a word."""
     for _ in range(count):
         digits = chance.randint(4, 12)
@@ -55,10 +58,13 @@ def numbers(count: int, chance: random.Random) -> Iterator[dict[str, str]]:
         yield {"source": " ".join(words(number)), "target": " ".join(str(number))}
 
 
-def recall(count: int, chance: random.Random) -> Iterator[dict[str, str]]:
-    """A row of letters, one of them a capital: which? It stands as far from one end as from the other."""
-    for place in range(count):
-        distance = DISTANCES[place % len(DISTANCES)]
+def recall(split: str, count: int, chance: random.Random) -> Iterator[dict[str, str]]:
+    """A row of letters, one of them a capital: which? It stands as far from one end as from the other.
+
+    In training every distance has as many letters in all, so that each fills as many batches; elsewhere as many rows.
+    """
+    weights = [1 / (2 * distance + 1) if split == "train" else 1 for distance in DISTANCES]
+    for distance in chance.choices(DISTANCES, weights, k=count):
         sought = chance.choice(LETTERS)
         before, after = ("".join(chance.choices(LETTERS, k=distance)) for _ in range(2))
         yield {"source": f"{before}{sought.upper()}{after}", "target": sought}
@@ -78,8 +84,8 @@ def write(root: Path) -> None:
         folder = root / name
         folder.mkdir(parents=True, exist_ok=True)
         seen: set[str] = set()
-        for split, count in SIZES.items():
-            rows = make(2 * count, random.Random(f"{name} {split}"))
+        for split, count in SIZES[name].items():
+            rows = make(split, 2 * count, random.Random(f"{name} {split}"))
             lines = dict.fromkeys(json.dumps(row) + "\n" for row in rows)
             new = [line for line in lines if line not in seen][:count]
             seen |= set(new)

@@ -14,7 +14,6 @@ import platform
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -124,11 +123,11 @@ class Bench:
             self.add("decoding", work.name, results, work.count, work.unit, how="32")
 
     def loading(self) -> None:
-        shape = replace(WORKS["translator"][1], batch=128)
+        shape = WORKS["translator"][1]
         if self.options.small:
             shape = shape.small()
         precision = self.options.precision[-1]
-        few = 2 if self.options.small else 8
+        few = 2 if self.options.small else 4
         epoch = loading.translations(self.options.data, shape, precision, few, self.device)
         results = self.contest(epoch.contestants, False, 0)
         self.add("loading", epoch.name, results, epoch.counts, "tokens", how=precision)

@@ -7,12 +7,14 @@ import json
 import math
 import random
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 NOTES = Path(__file__).parents[2] / "experiments" / "notes"
+FEW = {"train": 60, "validation": 12, "test": 24}
 
 
 @pytest.fixture(autouse=True)
@@ -38,11 +40,17 @@ def test_numbers_are_said_as_one_says_them():
 def test_the_letter_to_recall_is_as_far_from_either_end():
     import sets
 
-    rows = list(sets.recall(60, random.Random(0)))
-    for row in rows:
-        before, _, rest = row["source"].partition(">")
-        assert (row["target"], len(rest) - 1) == (rest[0], len(before))
-    assert {row["source"].index(">") for row in rows} == set(sets.DISTANCES)
+    for split in ("train", "test"):
+        rows = list(sets.recall(split, 2000, random.Random(0)))
+        for row in rows:
+            (place,) = (place for place, letter in enumerate(row["source"]) if letter.isupper())
+            assert row["source"][place].lower() == row["target"]
+            assert place == len(row["source"]) - 1 - place == sets.distance(row["source"])
+        letters = Counter()
+        for row in rows:
+            letters[sets.distance(row["source"])] += len(row["source"]) if split == "train" else 1
+        assert set(letters) == set(sets.DISTANCES)
+        assert max(letters.values()) < 2 * min(letters.values())
 
 
 def test_sets_are_the_same_everywhere(tmp_path):
@@ -51,10 +59,10 @@ def test_sets_are_the_same_everywhere(tmp_path):
     for folder in ("one", "other"):
         sets.write(tmp_path / folder)
     for name in sets.SETS:
-        files = {split: tmp_path / "one" / name / f"{split}.jsonl" for split in sets.SIZES}
+        files = {split: tmp_path / "one" / name / f"{split}.jsonl" for split in sets.SIZES[name]}
         for split, file in files.items():
             assert file.read_bytes() == (tmp_path / "other" / name / file.name).read_bytes()
-            assert len(file.read_text().splitlines()) == sets.SIZES[split]
+            assert len(file.read_text().splitlines()) == sets.SIZES[name][split]
         train, test = (set(files[split].read_text().splitlines()) for split in ("train", "test"))
         assert not train & test
 
@@ -96,7 +104,7 @@ def test_a_training_that_diverges_is_told_and_ends_nothing(tmp_path, monkeypatch
     from study import Runs, Variant
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sets, "SIZES", {"train": 60, "validation": 12, "test": 24})
+    monkeypatch.setattr(sets, "SIZES", dict.fromkeys(sets.SETS, FEW))
     sets.write(notes.RUNS / "sets")
     wild = ("--model.optimizer.init_args.lr=1e30", "--model.schedule=Constant", "--trainer.log_every_n_steps=1")  # fmt: skip
     variant = Variant("wild", "translation.yaml", wild, seeds=(1,))
@@ -136,7 +144,7 @@ def test_every_page_can_be_made_of_what_trainings_leave(tmp_path, monkeypatch):
     from study import Runs
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sets, "SIZES", {"train": 60, "validation": 12, "test": 24})
+    monkeypatch.setattr(sets, "SIZES", dict.fromkeys(sets.SETS, FEW))
     sets.write(notes.RUNS / "sets")
     short = ("--trainer.max_steps=2", "--trainer.val_check_interval=2", "--trainer.log_every_n_steps=1")  # fmt: skip
     claims = {}
