@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ONES = [
@@ -20,11 +20,6 @@ ONES = [
 ]
 TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 SCALES = ("", "thousand", "million", "billion")
-SIZES = {
-    "numbers": {"train": 6000, "validation": 300, "test": 600},
-    "recall": {"train": 20_000, "validation": 300, "test": 600},
-}
-
 DISTANCES = (5, 10, 25, 50, 100, 200)
 """Letters between the one to be recalled and either end."""
 LETTERS = "abcdefghijklmnop"
@@ -50,7 +45,7 @@ def _hundreds(number: int) -> list[str]:
     return said + ([ONES[number]] if number else [])
 
 
-def numbers(split: str, count: int, chance: random.Random) -> Iterator[dict[str, str]]:
+def numbers(count: int, chance: random.Random) -> Iterator[dict[str, str]]:
     """Of 4 to 12 digits, each length as often as another: source in words, target in digits, one a word."""
     for _ in range(count):
         digits = chance.randint(4, 12)
@@ -58,16 +53,24 @@ def numbers(split: str, count: int, chance: random.Random) -> Iterator[dict[str,
         yield {"source": " ".join(words(number)), "target": " ".join(str(number))}
 
 
-def recall(split: str, count: int, chance: random.Random) -> Iterator[dict[str, str]]:
-    """A row of letters, one of them a capital: which? It stands as far from one end as from the other.
+def recall(count: int, chance: random.Random) -> Iterator[dict[str, str]]:
+    """A row of letters, one of them a capital: which? Every distance as often as another."""
+    for place in range(count):
+        yield _asked(DISTANCES[place % len(DISTANCES)], chance)
 
-    In training every distance has as many letters in all, so that each fills as many batches; elsewhere as many rows.
-    """
-    weights = [1 / (2 * distance + 1) if split == "train" else 1 for distance in DISTANCES]
-    for distance in chance.choices(DISTANCES, weights, k=count):
-        sought = chance.choice(LETTERS)
-        before, after = ("".join(chance.choices(LETTERS, k=distance)) for _ in range(2))
-        yield {"source": f"{before}{sought.upper()}{after}", "target": sought}
+
+def recall_evenly(count: int, chance: random.Random) -> Iterator[dict[str, str]]:
+    """The same to learn from: every distance with as many letters in all, so that each fills as many batches."""
+    weights = [1 / (2 * far + 1) for far in DISTANCES]
+    for far in chance.choices(DISTANCES, weights, k=count):
+        yield _asked(far, chance)
+
+
+def _asked(far: int, chance: random.Random) -> dict[str, str]:
+    """The capital stands as far from one end as from the other."""
+    sought = chance.choice(LETTERS)
+    before, after = ("".join(chance.choices(LETTERS, k=far)) for _ in range(2))
+    return {"source": f"{before}{sought.upper()}{after}", "target": sought}
 
 
 def distance(source: str) -> int:
@@ -75,17 +78,26 @@ def distance(source: str) -> int:
     return len(source) // 2
 
 
-SETS = {"numbers": numbers, "recall": recall}
+Maker = Callable[[int, random.Random], Iterator[dict[str, str]]]
+SETS: dict[str, dict[str, tuple[Maker, int]]] = {
+    "numbers": {"train": (numbers, 6000), "validation": (numbers, 300), "test": (numbers, 600)},
+    "recall": {
+        "train": (recall_evenly, 20_000),
+        "validation": (recall, 300),
+        "test": (recall, 600),
+    },
+}
+"""Of each split who makes its rows, and how many."""
 
 
 def write(root: Path) -> None:
     """All sets, each into a folder of its name; no split has a row of another."""
-    for name, make in SETS.items():
+    for name, splits in SETS.items():
         folder = root / name
         folder.mkdir(parents=True, exist_ok=True)
         seen: set[str] = set()
-        for split, count in SIZES[name].items():
-            rows = make(split, 2 * count, random.Random(f"{name} {split}"))
+        for split, (make, count) in splits.items():
+            rows = make(2 * count, random.Random(f"{name} {split}"))
             lines = dict.fromkeys(json.dumps(row) + "\n" for row in rows)
             new = [line for line in lines if line not in seen][:count]
             seen |= set(new)

@@ -14,13 +14,23 @@ from pathlib import Path
 import pytest
 
 NOTES = Path(__file__).parents[2] / "experiments" / "notes"
-FEW = {"train": 60, "validation": 12, "test": 24}
 
 
 @pytest.fixture(autouse=True)
 def importable(monkeypatch):
     """As in the process of notes.py: its folder comes first."""
     monkeypatch.syspath_prepend(str(NOTES))
+
+
+def small_sets():
+    """The same sets with few rows."""
+    import sets
+
+    sizes = {"train": 60, "validation": 12, "test": 24}
+    return {
+        name: {split: (make, sizes[split]) for split, (make, _) in splits.items()}
+        for name, splits in sets.SETS.items()
+    }
 
 
 def test_numbers_are_said_as_one_says_them():
@@ -40,17 +50,17 @@ def test_numbers_are_said_as_one_says_them():
 def test_the_letter_to_recall_is_as_far_from_either_end():
     import sets
 
-    for split in ("train", "test"):
-        rows = list(sets.recall(split, 2000, random.Random(0)))
+    for make, even in ((sets.recall, False), (sets.recall_evenly, True)):
+        rows = list(make(2000, random.Random(0)))
         for row in rows:
             (place,) = (place for place, letter in enumerate(row["source"]) if letter.isupper())
             assert row["source"][place].lower() == row["target"]
             assert place == len(row["source"]) - 1 - place == sets.distance(row["source"])
-        letters = Counter()
+        shares: Counter[int] = Counter()
         for row in rows:
-            letters[sets.distance(row["source"])] += len(row["source"]) if split == "train" else 1
-        assert set(letters) == set(sets.DISTANCES)
-        assert max(letters.values()) < 2 * min(letters.values())
+            shares[sets.distance(row["source"])] += len(row["source"]) if even else 1
+        assert set(shares) == set(sets.DISTANCES)
+        assert max(shares.values()) < 2 * min(shares.values())
 
 
 def test_sets_are_the_same_everywhere(tmp_path):
@@ -58,11 +68,11 @@ def test_sets_are_the_same_everywhere(tmp_path):
 
     for folder in ("one", "other"):
         sets.write(tmp_path / folder)
-    for name in sets.SETS:
-        files = {split: tmp_path / "one" / name / f"{split}.jsonl" for split in sets.SIZES[name]}
+    for name, splits in sets.SETS.items():
+        files = {split: tmp_path / "one" / name / f"{split}.jsonl" for split in splits}
         for split, file in files.items():
             assert file.read_bytes() == (tmp_path / "other" / name / file.name).read_bytes()
-            assert len(file.read_text().splitlines()) == sets.SIZES[name][split]
+            assert len(file.read_text().splitlines()) == splits[split][1]
         train, test = (set(files[split].read_text().splitlines()) for split in ("train", "test"))
         assert not train & test
 
@@ -104,7 +114,7 @@ def test_a_training_that_diverges_is_told_and_ends_nothing(tmp_path, monkeypatch
     from study import Runs, Variant
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sets, "SIZES", dict.fromkeys(sets.SETS, FEW))
+    monkeypatch.setattr(sets, "SETS", small_sets())
     sets.write(notes.RUNS / "sets")
     wild = ("--model.optimizer.init_args.lr=1e30", "--model.schedule=Constant", "--trainer.log_every_n_steps=1")  # fmt: skip
     variant = Variant("wild", "translation.yaml", wild, seeds=(1,))
@@ -144,7 +154,7 @@ def test_every_page_can_be_made_of_what_trainings_leave(tmp_path, monkeypatch):
     from study import Runs
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sets, "SIZES", dict.fromkeys(sets.SETS, FEW))
+    monkeypatch.setattr(sets, "SETS", small_sets())
     sets.write(notes.RUNS / "sets")
     short = ("--trainer.max_steps=2", "--trainer.val_check_interval=2", "--trainer.log_every_n_steps=1")  # fmt: skip
     claims = {}

@@ -65,10 +65,11 @@ def compare(arguments: list[str]) -> None:
     if len(rows) > options.most:
         rows = _best(rows, options.most, options.metric)
     compared = Compared(with_jobs(rows), options.metric)
-    _tell(compared)
-    if options.html is not None:
+    if options.html is not None:  # first, for what is printed may be read no further than its head
         content = page(compared, f"by tfzoo compare, {now()}").encode()
         write_whole(options.html, content)
+    _tell(compared)
+    if options.html is not None:
         print(f"page in {options.html}, {len(content) / 1e6:.1f} MB")
 
 
