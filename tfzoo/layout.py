@@ -112,11 +112,12 @@ class Layout:
 class Mask(NamedTuple):
     """What a kernel is told: nothing to hide, hide the future (`is_causal`), or a table of what is visible.
 
-    visible: (B, 1, T, S) bool, True where the query sees the key, or None.
+    visible: (B, 1, T, S) bool, True where the query sees the key, or None; blind: whether a query may see nothing.
     """
 
     is_causal: bool = False
     visible: Tensor | None = None
+    blind: bool = True
 
 
 def visible(query: Layout, key: Layout, causal: bool) -> Tensor:
@@ -130,8 +131,11 @@ def visible(query: Layout, key: Layout, causal: bool) -> Tensor:
     return seen
 
 
-def lower(query: Layout, key: Layout, causal: bool) -> Mask:
-    """The cheapest mask that says the same as `visible`, chosen from facts known on the host alone."""
+def lower(query: Layout, key: Layout, causal: bool, own: bool = False) -> Mask:
+    """The cheapest mask that says the same as `visible`, chosen from facts known on the host alone.
+
+    own: the keys are those of the queries, or of these and earlier ones, so that each sees at least itself.
+    """
     if query.dense and key.dense:
         if not causal:
             return Mask()
@@ -139,4 +143,4 @@ def lower(query: Layout, key: Layout, causal: bool) -> Mask:
             return Mask(is_causal=True)
         if query.shape[1] == 1 and query.start == key.start + key.shape[1] - 1:
             return Mask()  # the newest token sees all that the cache holds
-    return Mask(visible=visible(query, key, causal)[:, None])
+    return Mask(visible=visible(query, key, causal)[:, None], blind=not own)

@@ -90,14 +90,14 @@ class Bench:
         turn = 0.0 if self.options.small else self.options.turn
         return contest(contestants, self.options.rounds, self.device, memory, warm_up, turn)
 
-    def works(self) -> Iterator[Work]:
+    def works(self) -> Iterator[tuple[str, Work]]:
         chosen = WORKS | (ON_CUDA if self.device.type == "cuda" and not self.options.small else {})
         for name, (make, shape) in chosen.items():
             if name in self.options.works:
-                yield make(shape.small() if self.options.small else shape, self.device)
+                yield name, make(shape.small() if self.options.small else shape, self.device)
 
     def training(self) -> None:
-        for work in self.works():
+        for name, work in self.works():
             flops = work.flops()
             for precision in self.options.precision:
                 for compiled in self.options.compiled:
@@ -106,7 +106,7 @@ class Bench:
                     results = self.contest(contestants, True, warm_up)
                     how = f"{precision}{' compiled' if compiled else ''}"
                     share = {"flops": flops, "product_rate": self.rates[precision]}
-                    self.add("training", work.name, results, work.count, work.unit, how=how, **share)  # fmt: skip
+                    self.add("training", name, results, work.count, work.unit, how=how, **share)  # fmt: skip
 
     def decoding(self) -> None:
         gpt, translator = WORKS["gpt"][1], WORKS["translator"][1]
@@ -193,19 +193,21 @@ def profiled(bench: Bench) -> None:
 
     cuda = bench.device.type == "cuda"
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * cuda
-    for work in bench.works():
+    for name, work in bench.works():
         for precision in bench.options.precision:
             ours: Contestant = next(work.contestants(precision, False, bench.device))
             ours.work()
             with profile(activities=activities) as seen:
                 ours.work()
             by = "self_cuda_time_total" if cuda else "self_cpu_time_total"
-            print(f"\n{work.name}, {precision}")
+            print(f"\n{name}, {precision}")
             print(seen.key_averages().table(sort_by=by, row_limit=12, max_name_column_width=40))
 
 
 def main() -> None:
     options = parser().parse_args()
+    if options.device == "cpu" and not set(options.works) & set(WORKS):
+        parser().error(f"{', '.join(options.works)}: only with --device cuda")
     torch.manual_seed(0)
     bench = Bench(options)
     for precision, rate in bench.rates.items():
@@ -224,7 +226,10 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", type=listed(PARTS), default=PARTS, help=", ".join(PARTS))
     works = (*WORKS, *ON_CUDA)
     parser.add_argument(
-        "--works", type=listed(works), default=works, help=f"of training: {', '.join(works)}"
+        "--works",
+        type=listed(works),
+        default=works,
+        help=f"whose training is measured: {', '.join(WORKS)}, on CUDA {', '.join(ON_CUDA)}",
     )
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--precision", type=listed(("32", "bf16")), default=["32", "bf16"])

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 import torch._dynamo
@@ -64,7 +63,6 @@ class Shape:
 class Work:
     """A training step. unit: what a batch holds `count` of; makers: by name, who makes a network, and its pass."""
 
-    name: str
     unit: str
     count: int
     targets: Tensor
@@ -78,17 +76,15 @@ class Work:
             torch._dynamo.reset()  # programs of other contests count towards its limit
             torch._dynamo.config.recompile_limit = 64
         for name, make in self.makers.items():
-            ways: dict[str, Any] = {name: torch.compile} if compiled else {name: None}
-            if compiled and name == OURS:
-                ways = {name: torch.compile, BY_BLOCKS: None}
-            for called, compile_ in ways.items():
+            for called in [name, BY_BLOCKS] if compiled and name == OURS else [name]:
                 torch.manual_seed(0)
                 module, logits = make()
+                loss = self.loss(logits)
                 if called == BY_BLOCKS:
                     for block in blocks(module):
                         block.compile()
-                loss = self.loss(logits)
-                loss = compile_(loss) if compile_ else loss
+                elif compiled:
+                    loss = torch.compile(loss)
                 yield trained(called, module.to(device).train(), loss, precision, device)
 
     def loss(self, logits: Logits) -> Callable[[], Tensor]:
@@ -191,7 +187,7 @@ def language(shape: Shape, device: torch.device) -> Work:
         "x-transformers": x_transformers,
         "torch.nn": torch_nn,
     }
-    return Work("GPT", "tokens", tokens.numel(), targets.flatten(), makers)
+    return Work("tokens", tokens.numel(), targets.flatten(), makers)
 
 
 class TorchEncoder(nn.Module):
@@ -262,7 +258,7 @@ def classifier(shape: Shape, device: torch.device) -> Work:
         return model, lambda: model.output(model(tokens)[:, 0])
 
     makers = {OURS: ours, "transformers BERT": bert, "torch.nn": torch_nn}
-    return Work("classifier", "tokens", tokens.numel(), targets, makers)
+    return Work("tokens", tokens.numel(), targets, makers)
 
 
 def images(shape: Shape, device: torch.device) -> Work:
@@ -309,7 +305,7 @@ def images(shape: Shape, device: torch.device) -> Work:
         return model, lambda: model(pixels).logits
 
     makers = {OURS: ours, "timm": timm, "transformers ViT": vit}
-    return Work("ViT", "images", shape.batch, targets, makers)
+    return Work("images", shape.batch, targets, makers)
 
 
 def translator(shape: Shape, device: torch.device) -> Work:
@@ -334,7 +330,7 @@ def translator(shape: Shape, device: torch.device) -> Work:
         return model, lambda: model(source, decoder_input_ids=target, use_cache=False).logits.flatten(0, 1)  # fmt: skip
 
     makers = {OURS: ours, "transformers Marian": marian_, "torch.nn": torch_nn}
-    return Work("translator", "tokens", 2 * source.numel(), targets.flatten(), makers)
+    return Work("tokens", 2 * source.numel(), targets.flatten(), makers)
 
 
 def marian(shape: Shape) -> nn.Module:

@@ -30,9 +30,9 @@ def test_every_part_on_tiny_shapes(tmp_path):
     found = json.loads((tmp_path / "out/bench.json").read_text())
     works = {(row["work"], row["name"]) for row in found["rows"]}
     for work, others in {
-        "GPT": ["transformers GPT-2", "x-transformers", "torch.nn"],
+        "gpt": ["transformers GPT-2", "x-transformers", "torch.nn"],
         "classifier": ["transformers BERT", "torch.nn"],
-        "ViT": ["transformers ViT", "timm"],
+        "vit": ["transformers ViT", "timm"],
         "translator": ["transformers Marian", "torch.nn"],
         "generation, batch 1": ["transformers GPT-2"],
         "generation, batch 16": ["transformers GPT-2"],
@@ -42,7 +42,7 @@ def test_every_part_on_tiny_shapes(tmp_path):
         assert {(work, name) for name in ["tfzoo", *others]} <= works
     assert all(row["rate"] > 0 for row in found["rows"])
     # Networks of one shape keep about as much: that is what makes them comparable.
-    for work in ("GPT", "classifier", "ViT", "translator"):
+    for work in ("gpt", "classifier", "vit", "translator"):
         peaks = [row["peak"] for row in found["rows"] if row["work"] == work]
         assert max(peaks) < 2 * min(peaks)
     assert found["padding_in_language_modelling"] == 0
@@ -52,3 +52,22 @@ def test_every_part_on_tiny_shapes(tmp_path):
     page = (tmp_path / "out/bench.md").read_text()
     assert page in done.stdout
     assert page.count("**") == 2 * 9  # a ratio for each work
+
+
+@pytest.mark.skipif(find_spec("transformers") is None, reason="needs the extra bench")
+@pytest.mark.slow
+def test_compiled_ours_is_measured_both_ways(tmp_path):
+    flags = ["--small", "--rounds=1", "--only=training", "--works=gpt", "--compiled=yes"]
+    done = subprocess.run(
+        [sys.executable, BENCH, *flags, "--precision=32", f"--out={tmp_path / 'out'}"],
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "out/bench.json").read_text())["rows"]
+    rates = {row["name"]: row["rate"] for row in rows}
+    assert {"tfzoo", "tfzoo, blocks"} < set(rates)
+    best = max(rate for name, rate in rates.items() if not name.startswith("tfzoo"))
+    assert f"**{rates['tfzoo'] / best:.2f}**" in (tmp_path / "out/bench.md").read_text()

@@ -51,6 +51,7 @@ def test_they_learn_the_same(way):
         ours, theirs = learned(task, batch), learned(changed(other, WAYS[way]), batch)
         torch.testing.assert_close(ours, theirs)
         assert list(other.state_dict()) == names
+        assert isinstance(other.loss, Compiled) == way.startswith("with their loss")
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -64,18 +65,21 @@ def test_recomputing_lies_outside_of_compiling(way):
         assert not isinstance(run, Recomputed)
 
 
-def test_evaluation_and_decoding_are_not_compiled():
-    task = changed(generation(), [CompileBlocks(**QUICK)]).eval()
-    for block in blocks(task):
-        block.forward.compiled = None  # would fail if called
+@pytest.mark.parametrize("way", ["compiled", "with their loss"])
+def test_evaluation_and_decoding_are_not_compiled(way):
+    task = changed(generation(), WAYS[way]).eval()
+    for compiled in [task.loss] if way == "with their loss" else [b.forward for b in blocks(task)]:
+        assert isinstance(compiled, Compiled)
+        compiled.compiled = None  # would fail if called
     with torch.no_grad():
         task.loss(language_batch(task))
     assert task.samples()
     assert task.pictures(language_batch(task))
 
 
-def test_a_copy_computes_with_its_own_weights():
-    task = changed(generation(), WAYS["both"])
+@pytest.mark.parametrize("way", ["both", "with their loss"])
+def test_a_copy_computes_with_its_own_weights(way):
+    task = changed(generation(), WAYS[way])
     other = copy.deepcopy(task)
     with torch.no_grad():
         for parameter in other.parameters():
@@ -107,8 +111,16 @@ def test_recurrent_layers_are_recomputed_and_not_compiled():
         ours, theirs = learned(task, batch), learned(changed(other, [CheckpointBlocks()]), batch)
         torch.testing.assert_close(ours, theirs)
         assert any(isinstance(layer.forward, Recomputed) for layer in units(other))
-        with pytest.raises(ValueError, match="this network has none: leave it out"):
-            changed(task, [CompileBlocks()])
+        for callback in (CompileBlocks(), CompileLoss()):
+            with pytest.raises(ValueError, match="leave it out"):
+                changed(task, [callback])
+
+
+def test_one_program_is_not_made_of_what_is_shared_out_by_blocks():
+    task = generation()
+    task._device_mesh = object()  # as fsdp2 gives it
+    with pytest.raises(ValueError, match="take CompileBlocks"):
+        changed(task, [CompileLoss()])
 
 
 @pytest.mark.slow
@@ -122,9 +134,10 @@ def test_inductor_learns_the_same():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_on_a_gpu_too(dtype):
+@pytest.mark.parametrize("callback", [CompileBlocks, CompileLoss])
+def test_on_a_gpu_too(callback, dtype):
     for (task, batch), (other, _) in zip(every_task(), every_task(), strict=True):
-        task, other, batch = task.cuda(), changed(other, [CompileBlocks()]).cuda(), batch.to("cuda")
+        task, other, batch = task.cuda(), changed(other, [callback()]).cuda(), batch.to("cuda")
         with torch.autocast("cuda", dtype, enabled=dtype != torch.float32):
             ours, theirs = learned(task, batch), learned(other, batch)
         torch.testing.assert_close(ours[0], theirs[0], rtol=2e-2, atol=2e-2)

@@ -34,8 +34,8 @@ def fused(query: Tensor, key: Tensor, value: Tensor, mask: Mask, dropout: float)
         is_causal=mask.is_causal,
         enable_gqa=query.shape[1] != key.shape[1],
     )
-    if mask.visible is not None and query.is_cuda and query.dtype != torch.float32:
-        # There, kernels of half precision let a query that may see nothing see everything.
+    if mask.visible is not None and mask.blind and heads.is_cuda and heads.dtype != torch.float32:
+        # There cuDNN's kernel, of half precision, lets a query that may see nothing see everything.
         heads = heads.masked_fill(~mask.visible.any(dim=-1, keepdim=True), 0.0)
     return heads
 

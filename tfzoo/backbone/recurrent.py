@@ -83,10 +83,9 @@ class RecurrentLayer(nn.Module):
                 state = None if state is None else state.to(dtype)
                 return RecurrentLayer._run(network, x.to(dtype), state, lengths)
         given: object = state
-        if state is not None:  # contiguous, as cuDNN wants it
-            given = state.contiguous()
-            if isinstance(network, nn.LSTM):
-                given = state[:1].contiguous(), state[1:].contiguous()
+        if state is not None:  # in parts that lie together, as cuDNN wants them
+            parts = [part.contiguous() for part in state.split(1)]
+            given = tuple(parts) if isinstance(network, nn.LSTM) else parts[0]
         if lengths is None:
             x, last = network(x, given)
         else:

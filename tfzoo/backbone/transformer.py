@@ -59,7 +59,8 @@ class Transformer(nn.Module):
         added = self.positions.added(layout)
         x = self.dropout(x if added is None else x + added.type_as(x))
         rotation = self.positions.rotation(layout)
-        mask = lower(layout, layout if cache is None else cache.extend(layout), self.causal)
+        keys = layout if cache is None else cache.extend(layout)
+        mask = lower(layout, keys, self.causal, own=True)
         memory_mask = None
         if memory_layout is not None:
             asking = layout.folded(memory_layout.shape[0])

@@ -117,9 +117,12 @@ def gpu_kernel(query: Tensor, key: Tensor, value: Tensor, mask: Mask, dropout: f
     if mask.visible is not None:
         shape = (*query.shape[:3], key.shape[2])
         bias = torch.empty_like(mask.visible, dtype=query.dtype).expand(shape)
-    return aten._scaled_dot_product_efficient_attention(
+    heads = aten._scaled_dot_product_efficient_attention(
         query, key, value, bias, True, dropout, mask.is_causal
     )[0]
+    if mask.visible is not None and mask.blind and heads.dtype != torch.float32:
+        heads = heads.masked_fill(~mask.visible.any(dim=-1, keepdim=True), 0.0)  # as `fused` does
+    return heads
 
 
 class GPU(TorchFunctionMode):

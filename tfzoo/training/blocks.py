@@ -1,6 +1,6 @@
 """Blocks or the whole loss compiled, or blocks computed again for their backward pass; weights keep their names.
 
-Both concern training steps alone: evaluation and decoding run as they always do, and give the same figures.
+All of it concerns training steps alone: evaluation and decoding run as they always do, and give the same figures.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from torch.utils.checkpoint import checkpoint
 
 from tfzoo.backbone import Block, units
 
-Forward = Callable[..., Tensor]
+Function = Callable[..., Any]
 
 
 class Compiled:
     """A function of modules, compiled at its first call that is to be differentiated."""
 
-    def __init__(self, forward: Forward, settings: dict[str, Any]) -> None:
-        self.forward, self.settings = forward, settings
-        self.compiled: Forward = torch.compile(forward, **settings)
+    def __init__(self, function: Function, settings: dict[str, Any]) -> None:
+        self.function, self.settings = function, settings
+        self.compiled: Function = torch.compile(function, **settings)
 
-    def __call__(self, *args: Any) -> Tensor:
-        run = self.compiled if torch.is_grad_enabled() else self.forward
+    def __call__(self, *args: Any) -> Any:
+        run = self.compiled if torch.is_grad_enabled() else self.function
         return run(*args)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         # A copied function would still be that of the original's weights.
-        return type(self)(deepcopy(self.forward, memo), self.settings)
+        return type(self)(deepcopy(self.function, memo), self.settings)
 
 
 class Recomputed:
     """A block's forward function, of which only the inputs are kept for the backward pass."""
 
-    def __init__(self, forward: Forward) -> None:
+    def __init__(self, forward: Function) -> None:
         self.forward = forward
 
     def __call__(self, *args: Any) -> Tensor:
@@ -62,15 +62,15 @@ class _Compile(Callback):
             return
         import torch._dynamo
 
-        # Blocks of a kind share their programs; padded, packed and dense batches, with and without a memory, differ.
+        # Padded, packed and dense batches, with and without a memory, have programs of their own.
         torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
         self.compile(pl_module)
 
     def compile(self, task: Any) -> None:
         raise NotImplementedError
 
-    def compiled(self, forward: Forward) -> Forward:
-        return forward if isinstance(forward, Compiled) else Compiled(forward, self.settings)
+    def compiled(self, function: Function) -> Function:
+        return function if isinstance(function, Compiled) else Compiled(function, self.settings)
 
 
 class CompileBlocks(_Compile):
@@ -100,8 +100,8 @@ class CompileBlocks(_Compile):
 class CompileLoss(_Compile):
     """Compiles the network and its loss as one program with `torch.compile`: `--trainer.callbacks+=CompileLoss`.
 
-    Faster steps than `CompileBlocks`, above all where they are short or the vocabulary is large, after a longer wait
-    for the first one; not for fsdp2, which gathers the weights of one block at a time.
+    Faster steps than with `CompileBlocks`, and less memory for the logits of a large vocabulary, after a longer wait
+    for the first one. Not for fsdp2, which gathers the weights of one block at a time.
 
     Args:
         mode: of torch.compile; none: default.
@@ -110,6 +110,15 @@ class CompileLoss(_Compile):
     """
 
     def compile(self, task: Any) -> None:
+        if not blocks(task):
+            raise ValueError(
+                "CompileLoss compiles a Transformer with its loss, and this network is none: leave it out"
+            )
+        if task.device_mesh is not None:
+            raise ValueError(
+                "CompileLoss makes one program of all blocks, and fsdp2 gathers the weights of one at a time: "
+                "take CompileBlocks"
+            )
         task.loss = self.compiled(task.loss)
 
 
