@@ -16,7 +16,6 @@ import os
 import shlex
 import shutil
 import sys
-import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -32,6 +31,7 @@ from study import HERE, Claim, Page, Runs, Training
 import tfzoo
 from tfzoo.cli.places import hardware
 from tfzoo.tracking.runs import Run, newest_checkpoint
+from tfzoo.tracking.table import Row
 
 DIVERGED = "steps in a row could not be taken"
 """What `Guard` says when it ends a training."""
@@ -63,15 +63,13 @@ def main() -> None:
     for folder, claim in claims.items():
         its = {key(training) for training in trainings([claim])}
         asked = [training for training in needed if key(training) in its]
-        there, began = sum(training.is_done(RUNS) for training in asked), time.monotonic()
         train(asked, RUNS, options.jobs)
-        minutes = (time.monotonic() - began) / 60
+        minutes = sum(Row(Run(training.folder(RUNS))).seconds or 0 for training in asked) / 60
         page = claim.found({variant.name: Runs(variant, RUNS) for variant in claim.variants})
         page.figure.savefig(folder / "figure.png", dpi=110, bbox_inches="tight")
-        before = f", {there} of them done before" if there else ""
         fill(
             folder / "README.md",
-            f"{found(page)}\n\n{len(asked)} trainings{before}; {minutes:.0f} minutes on {hardware()}, "
+            f"{found(page)}\n\n{len(asked)} trainings, which take a core {minutes:.0f} minutes in all; {hardware()}, "
             f"tfzoo {tfzoo.__version__}.",
         )
         (HERE / "RESULTS.md").write_text(results(), encoding="utf-8")
