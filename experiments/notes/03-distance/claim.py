@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from matplotlib.figure import Figure
 from sets import DISTANCES, LETTERS, distance
 from study import Claim, Page, Runs, Spread, Verdict, listed, ranges, variants, worse
+from torch import Tensor, nn
 
 from tfzoo.backbone import TransformerConfig, stack_for
+from tfzoo.backbone.attention import Attention, explicit
 from tfzoo.layout import Layout
 
 FEW = "--trainer.max_steps=200"
@@ -37,23 +39,48 @@ def reach(shares: Mapping[int, Spread]) -> int:
     return found
 
 
-def cost(network: str, length: int) -> float:
-    """Seconds of an encoder's forward and backward pass over one text, the best of nine."""
+def layer(network: str, length: int) -> tuple[nn.Module, Callable[[], Tensor]]:
+    """One layer of width 64, and what it makes of one text of that length."""
     config = TransformerConfig(
         dim=64, depth=1, heads=4, hidden=128, dropout=0.0, max_length=4096, network=network
     )
     stack, x, layout = stack_for(config), torch.randn(1, length, 64), Layout.full(1, length)
+    return stack, lambda: stack(x, layout).sum()
+
+
+def cost(network: str, length: int) -> float:
+    """Seconds of a forward and backward pass, the best of nine."""
+    _, run = layer(network, length)
     taken = []
     for _ in range(10):
         began = time.perf_counter()
-        stack(x, layout).sum().backward()
+        run().backward()
         taken.append(time.perf_counter() - began)
     return min(taken[1:])
 
 
+def kept(network: str, length: int) -> int:
+    """Bytes that the forward pass keeps for the backward pass, weights aside; attention is as its formula says."""
+    stack, run = layer(network, length)
+    for part in stack.modules():
+        if isinstance(part, Attention):
+            part.kernel = explicit
+    sizes: dict[int, tuple[Tensor, int]] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        sizes[storage.data_ptr()] = tensor, storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        run()
+    weights = {weight.untyped_storage().data_ptr() for weight in stack.parameters()}
+    return sum(size for place, (_, size) in sizes.items() if place not in weights)
+
+
 def found(runs: Mapping[str, Runs]) -> Page:
-    figure = Figure(figsize=(10.5, 3.6))
-    left, second = figure.subplots(1, 2, width_ratios=(3, 2))
+    figure = Figure(figsize=(14, 3.6))
+    left, second, third = figure.subplots(1, 3, width_ratios=(3, 2, 2))
     shares = {
         name: {d: one.right(lambda row, d=d: distance(row["source"]) == d) for d in DISTANCES}
         for name, one in runs.items()
@@ -73,17 +100,26 @@ def found(runs: Mapping[str, Runs]) -> Page:
     second.set(xscale="log", yscale="log", xlabel="tokens", ylabel="milliseconds, forward and back")
     second.set_title("one layer of width 64, one text", fontsize=9)
     second.legend(fontsize=8)
+    memories = {n: [kept(n, length) for length in LENGTHS] for n in costs}
+    for name, sizes in memories.items():
+        third.plot(LENGTHS, [size / 1e6 for size in sizes], "o-", label=name)
+    third.set(xscale="log", yscale="log", xlabel="tokens", ylabel="megabytes kept for the way back")
+    third.set_title("the same, attention as its formula says", fontsize=9)
+    third.legend(fontsize=8)
     figure.tight_layout()
     farthest = {name: by_distance[max(DISTANCES)] for name, by_distance in shares.items()}
     reached = {name: reach(by_distance) for name, by_distance in shares.items()}
     growth = {n: seconds[-1] / seconds[-2] for n, seconds in costs.items()}
+    room = {n: sizes[-1] / sizes[-2] for n, sizes in memories.items()}
     learned = {name for name, far in reached.items() if far}
     reasons = [
         f"Remembered up to: {listed([f'{d} letters by the {name}' for name, d in reached.items() if d])}.",
         *(f"The {name} has not learned the task." for name in reached if name not in learned),
         f"From {LENGTHS[-2]} tokens to {LENGTHS[-1]} the time grows {growth['rnn']:.1f} times for the RNN, "
         f"{growth['lstm']:.1f} times for the LSTM, {growth['transformer']:.1f} times for attention; at {LENGTHS[-1]} "
-        f"tokens attention takes {costs['transformer'][-1] / costs['lstm'][-1]:.2f} of the LSTM's time.",
+        f"tokens attention takes {costs['transformer'][-1] / costs['lstm'][-1]:.2f} of the LSTM's time. "
+        f"Its memory grows {room['transformer']:.1f} times, that of the others {room['rnn']:.1f} and "
+        f"{room['lstm']:.1f} times.",
     ]
     # What is said, of whom, and whether it is so.
     parts: list[tuple[str, set[str], bool]] = [
@@ -108,6 +144,11 @@ def found(runs: Mapping[str, Runs]) -> Page:
             "the time of attention grows faster with length",
             set(),
             growth["transformer"] > growth["rnn"],
+        ),
+        (
+            "so does its memory",
+            set(),
+            room["transformer"] > max(room["rnn"], room["lstm"]),
         ),
         (
             "attention is faster at 64 tokens",
