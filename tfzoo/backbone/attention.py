@@ -34,10 +34,14 @@ def fused(query: Tensor, key: Tensor, value: Tensor, mask: Mask, dropout: float)
         is_causal=mask.is_causal,
         enable_gqa=query.shape[1] != key.shape[1],
     )
-    if mask.visible is not None and mask.blind and heads.is_cuda and heads.dtype != torch.float32:
-        # There cuDNN's kernel, of half precision, lets a query that may see nothing see everything.
-        heads = heads.masked_fill(~mask.visible.any(dim=-1, keepdim=True), 0.0)
-    return heads
+    return blinded(heads, mask) if heads.is_cuda else heads
+
+
+def blinded(heads: Tensor, mask: Mask) -> Tensor:
+    """What a GPU's kernel gives, and 0 for a query that may see nothing: cuDNN's, in half precision, shows it all."""
+    if mask.visible is None or not mask.blind or heads.dtype == torch.float32:
+        return heads
+    return heads.masked_fill(~mask.visible.any(dim=-1, keepdim=True), 0.0)
 
 
 def attention_weights(query: Tensor, key: Tensor, mask: Mask) -> Tensor:

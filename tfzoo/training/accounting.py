@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from torch.utils.weak import WeakIdKeyDictionary
 
 from tfzoo.backbone import units
-from tfzoo.backbone.attention import Attention
+from tfzoo.backbone.attention import Attention, blinded
 from tfzoo.layout import Mask
 
 aten = torch.ops.aten
@@ -120,9 +120,7 @@ def gpu_kernel(query: Tensor, key: Tensor, value: Tensor, mask: Mask, dropout: f
     heads = aten._scaled_dot_product_efficient_attention(
         query, key, value, bias, True, dropout, mask.is_causal
     )[0]
-    if mask.visible is not None and mask.blind and heads.dtype != torch.float32:
-        heads = heads.masked_fill(~mask.visible.any(dim=-1, keepdim=True), 0.0)  # as `fused` does
-    return heads
+    return blinded(heads, mask)
 
 
 class GPU(TorchFunctionMode):

@@ -60,6 +60,11 @@ class _Compile(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "fit":
             return
+        if not blocks(pl_module):
+            name = type(self).__name__
+            raise ValueError(
+                f"{name} compiles a Transformer, and this network is none: leave it out"
+            )
         import torch._dynamo
 
         # Padded, packed and dense batches, with and without a memory, have programs of their own.
@@ -85,11 +90,7 @@ class CompileBlocks(_Compile):
     """
 
     def compile(self, task: Any) -> None:
-        if not (found := blocks(task)):
-            raise ValueError(
-                "CompileBlocks compiles the blocks of a Transformer, and this network has none: leave it out"
-            )
-        for block in found:
+        for block in blocks(task):
             forward: Any = block.forward
             if isinstance(forward, Recomputed):
                 forward.forward = self.compiled(forward.forward)
@@ -110,10 +111,6 @@ class CompileLoss(_Compile):
     """
 
     def compile(self, task: Any) -> None:
-        if not blocks(task):
-            raise ValueError(
-                "CompileLoss compiles a Transformer with its loss, and this network is none: leave it out"
-            )
         if task.device_mesh is not None:
             raise ValueError(
                 "CompileLoss makes one program of all blocks, and fsdp2 gathers the weights of one at a time: "
