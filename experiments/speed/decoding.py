@@ -37,7 +37,8 @@ def generation(shape: Shape, batch: int, tokens: int, device: torch.device) -> D
     @torch.inference_mode()
     def ours() -> Any:
         layout = Layout.full(*prompt.shape, device)
-        return decode(model.steps(layout), prompt, Greedy(), Limits(None, tokens))
+        steps = model.steps(layout, prompt.shape[1] + tokens)
+        return decode(steps, prompt, Greedy(), Limits(None, tokens))
 
     def theirs() -> Any:
         return gpt2.generate(

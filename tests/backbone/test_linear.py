@@ -1,71 +1,81 @@
-"""Packed weights give what the weights themselves give, and are used for single new tokens of a decoding alone."""
+"""A product with few rows, computed in parts, is the product; everything else is torch's own."""
 
 from __future__ import annotations
+
+from unittest import mock
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
 
-from tfzoo.backbone import Linear, Packs, linear
+from tfzoo.backbone import Linear, linear
+from tfzoo.backbone.linear import FEW, MANY, SMALL
+
+WIDE = SMALL // 48 // 8 * 8 + 8  # outputs of a layer just large enough
 
 
-def few(layer: Linear, rows: int = 3, length: int = 1) -> torch.Tensor:
-    return torch.randn(rows, length, layer.in_features)
+class Products(TorchFunctionMode):
+    """Counts torch.nn.functional.linear and products of several matrices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.whole = self.parts = 0
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        self.whole += function is F.linear
+        self.parts += function in (torch.bmm, torch.baddbmm)
+        return function(*args, **kwargs or {})
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("rows", [1, 2, 16, 200])
-def test_packed_weights_give_the_same(bias, rows):
-    layer, packs = Linear(48, 80, bias=bias), Packs()
-    with torch.no_grad(), packs.used():
-        for count in (rows, 1, 5):  # sentences end, beams branch
-            x = few(layer, count)
-            expected = F.linear(x, layer.weight, layer.bias)
-            assert torch.allclose(layer(x), expected, atol=1e-5)
-    assert len(packs.packed) <= 1
+@pytest.mark.parametrize("outputs", [WIDE, WIDE + 3])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 1), (FEW, 1), (FEW + 1, 1), (2, 5), (MANY, 1), ()])
+@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="only MKL has such products")
+def test_products_with_few_rows_are_made_of_parts(bias, outputs, shape):
+    layer = Linear(48, outputs, bias=bias)
+    x = torch.randn(*shape, 48)
+    with torch.no_grad(), Products() as made:
+        found = layer(x)
+    assert (made.parts, made.whole) == (1, int(outputs % 8 > 0))
+    assert found.is_contiguous()
+    assert torch.allclose(found, F.linear(x, layer.weight, layer.bias), atol=1e-5)
 
 
-def test_a_part_of_a_weight_is_packed_by_itself():
-    layer, packs = Linear(16, 48), Packs()
-    x = few(layer)
-    with torch.no_grad(), packs.used():
-        for part in (slice(0, 16), slice(16, 48)):
+def test_some_rows_of_a_weight_are_a_weight():
+    layer = Linear(48, 3 * WIDE)
+    x = torch.randn(2, 1, 48)
+    with torch.no_grad():
+        for part in (slice(0, WIDE), slice(WIDE, None)):
             found = linear(x, layer.weight[part], layer.bias[part])
-            assert torch.allclose(
-                found, F.linear(x, layer.weight, layer.bias)[..., part], atol=1e-5
-            )
+            whole = F.linear(x, layer.weight, layer.bias)
+            assert torch.allclose(found, whole[..., part], atol=1e-5)
 
 
-def test_everything_else_goes_by_the_weight_itself():
-    layer, packs = Linear(16, 16), Packs()
-    with packs.used():
-        layer(few(layer)).sum().backward()  # to be learned from
-        assert layer.weight.grad is not None
+def test_everything_else_is_torchs_own():
+    layer, small = Linear(48, WIDE), Linear(48, 48)
+    x = torch.randn(2, 1, 48)
+    with Products() as made:
+        layer(x).sum().backward()  # to be learned from
         with torch.no_grad():
-            layer(few(layer, length=2))  # a prompt
-            layer(few(layer)[:, 0])
-            layer.double()(few(layer).double())
+            small(x)
+            layer(torch.randn(MANY + 1, 48))
             with torch.autocast("cpu", torch.bfloat16):
-                layer.float()(few(layer))
+                layer(x)
+            with mock.patch("torch.backends.mkl.is_available", return_value=False):
+                layer(x)
+            layer.double()(x.double())
+            layer.to("meta")(x.to("meta"))
+    assert (made.parts, made.whole) == (0, 7)
+
+
+def test_a_compiled_layer_is_one_product():
+    layer, seen = Linear(48, WIDE), []
+
+    def backend(graph, _):
+        seen.extend(node.target for node in graph.graph.nodes if node.op == "call_function")
+        return graph.forward
+
     with torch.no_grad():
-        layer(few(layer))
-    assert not packs.packed
-
-
-def test_weights_that_are_computed_are_not_packed():
-    layer, packs = Linear(16, 16), Packs()
-    torch.nn.utils.parametrizations.weight_norm(layer)
-    x = few(layer)
-    with torch.no_grad(), packs.used():
-        assert torch.equal(layer(x), F.linear(x, layer.weight, layer.bias))
-    assert not packs.packed
-
-
-def test_weights_that_change_are_packed_anew_by_the_next_decoding():
-    layer = Linear(16, 16)
-    x = few(layer)
-    with torch.no_grad():
-        for _ in range(2):
-            with Packs().used():
-                assert torch.allclose(layer(x), F.linear(x, layer.weight, layer.bias), atol=1e-5)
-            layer.weight.mul_(2)
+        torch.compile(layer, backend=backend, fullgraph=True)(torch.randn(1, 48))
+    assert seen == [F.linear]

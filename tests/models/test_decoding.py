@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tfzoo.models import Beam, Greedy, Hypothesis, Limits, Sampling, decode
-from tfzoo.models.decoding import Strategy, _Beams
+from tfzoo.models.decoding import CHUNK, Strategy, _Beams, largest
 
 END = 0
 seeds = st.integers(0, 10**6)
@@ -355,3 +355,16 @@ class TestSampling:
     def test_a_bad_value_is_named(self, bad, sentence):
         with pytest.raises(ValueError, match=sentence):
             Sampling(**bad)
+
+
+@pytest.mark.parametrize("vocabulary", [7, CHUNK, 5 * CHUNK, 6 * CHUNK + 1, 30 * CHUNK - 1])
+@pytest.mark.parametrize("count", [1, 5])
+def test_the_largest_of_many_are_found_by_chunks(vocabulary, count):
+    for seed in range(20):
+        logits = torch.randn(3, vocabulary, generator=torch.Generator().manual_seed(seed))
+        logits[0, 2:] = -math.inf  # fewer that may be chosen than are asked for
+        logits[1, -1] = 9.0
+        found = largest(logits, count)
+        assert torch.equal(logits.gather(1, found), logits.topk(count).values)
+        assert found[1, 0] == vocabulary - 1
+        assert all(len(set(row)) == count for row in found.tolist())

@@ -143,6 +143,18 @@ def test_padded_prompts_forget_as_each_alone_would(lengths, end):
     same(got, [[naive_greedy(net, prompt, limits)] for prompt in alone])
 
 
+def test_a_decoding_of_known_length_takes_no_more_room():
+    net = model(max_length=24)
+    tokens, layout, alone = prompts(5, 3)
+    limits = Limits(None, 6)
+    steps = net.steps(layout, capacity=5 + 6)
+    same(decode(steps, tokens, Greedy(), limits), [[naive_greedy(net, p, limits)] for p in alone])
+    assert all(own.keys.shape[2] == 11 for own, _ in steps.cache.blocks)
+    assert net.steps(layout, capacity=100).capacity == 24
+    with pytest.raises(ValueError, match="the cache has room for 6 tokens, not for 7"):
+        decode(net.steps(layout, capacity=6), tokens, Greedy(), limits)
+
+
 def test_sampled_text_goes_on_past_the_models_positions():
     net = model(max_length=8)
     tokens, layout, _ = prompts(8, 2)

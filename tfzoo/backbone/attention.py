@@ -97,7 +97,8 @@ class Attention(nn.Module):
         A cached memory may be that of several rows, as `CrossCache` says; the mask is then that of `Layout.folded`.
         """
         if memory is None:
-            query, key, value = map(self._split, self.project(x).split(self.widths, dim=-1))
+            each = (self.heads, self.kv_heads, self.kv_heads)
+            query, key, value = self._split(self.project(x)).split(each, dim=1)
             if rotation is not None:
                 query, key = rotation.turn(query), rotation.turn(key)
             if isinstance(cache, SelfCache):
@@ -120,8 +121,8 @@ class Attention(nn.Module):
         return self.output(heads.transpose(1, 2).flatten(2))
 
     def _key_value(self, memory: Tensor) -> tuple[Tensor, Tensor]:
-        key, value = self._part(memory, slice(self.widths[0], None)).split(self.widths[1:], dim=-1)
-        return self._split(key), self._split(value)
+        key, value = self._split(self._part(memory, slice(self.widths[0], None))).chunk(2, dim=1)
+        return key, value
 
     def _part(self, x: Tensor, rows: slice) -> Tensor:
         bias = self.project.bias

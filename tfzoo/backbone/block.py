@@ -62,7 +62,9 @@ class Residual(nn.Module):
     def forward(self, x: Tensor, *args) -> Tensor:
         """x: (B, T, D), args: what else the sublayer takes; returns (B, T, D)."""
         before = self.norm(x) if self.placement == "pre" else x
-        out = self.dropout(self.sublayer(before, *args))
+        out = self.sublayer(before, *args)
+        if self.training:  # asked here, for a decoding comes by for every token
+            out = self.dropout(out)
         if self.adds:
             out = x + out
         return out if self.placement == "pre" else self.norm(out)

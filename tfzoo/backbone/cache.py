@@ -19,7 +19,7 @@ from tfzoo.layout import Layout
 class SelfCache:
     """The keys and values of one self-attention; room for `capacity` of them is taken once.
 
-    They are kept by time, (capacity, R, K, E), so that those in use lie together.
+    They are (R, K, capacity, E), and lie by time in memory, so that those in use lie together.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -38,12 +38,13 @@ class SelfCache:
             raise ValueError(f"the cache has room for {self.capacity} tokens, not for {end}")
         if self.keys is None or self.values is None:
             batch, heads, _, width = keys.shape
-            self.keys = keys.new_empty(self.capacity, batch, heads, width)
-            self.values = torch.empty_like(self.keys)
-        self.keys[start:end] = keys.permute(2, 0, 1, 3)
-        self.values[start:end] = values.permute(2, 0, 1, 3)
+            by_time = self.capacity, batch, heads, width
+            self.keys = keys.new_empty(by_time).permute(1, 2, 0, 3)
+            self.values = keys.new_empty(by_time).permute(1, 2, 0, 3)
+        self.keys.narrow(2, start, end - start).copy_(keys)
+        self.values.narrow(2, start, end - start).copy_(values)
         self.length = end
-        return self.keys[:end].permute(1, 2, 0, 3), self.values[:end].permute(1, 2, 0, 3)
+        return self.keys.narrow(2, 0, end), self.values.narrow(2, 0, end)
 
     def reorder(self, rows: Tensor, room: Tensor | None = None) -> Tensor | None:
         """Keep row rows[i] as row i. Only the part in use is copied: without gradients, for decoding.
@@ -58,12 +59,13 @@ class SelfCache:
 
     @torch.no_grad()
     def _select(self, kept: Tensor, rows: Tensor, room: Tensor | None) -> tuple[Tensor, Tensor]:
-        shape = (self.capacity, len(rows), *kept.shape[2:])
+        by_time = kept.permute(2, 0, 1, 3)
+        shape = (self.capacity, len(rows), *by_time.shape[2:])
         if room is None or room.numel() < math.prod(shape):
             room = kept.new_empty(math.prod(shape))
         chosen = room[: math.prod(shape)].view(shape)
-        torch.index_select(kept[: self.length], 1, rows, out=chosen[: self.length])
-        return chosen, kept.view(-1)
+        torch.index_select(by_time[: self.length], 1, rows, out=chosen[: self.length])
+        return chosen.permute(1, 2, 0, 3), by_time.view(-1)
 
 
 class CrossCache:

@@ -1,76 +1,67 @@
-"""Linear layers, which a CPU computes from packed weights while something is decoded token by token."""
+"""Linear layers, whose product with few rows a CPU computes in parts, on all its cores."""
 
 from __future__ import annotations
-
-import platform
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_current: ContextVar[Packs | None] = ContextVar("packs", default=None)
-
-
-class Packs:
-    """Weights in the form that oneDNN multiplies few rows with fastest, made when they are first used.
-
-    Torch's own product of a few rows with a weight leaves half of a CPU idle. Packed weights are copies: they are for
-    one decoding, in which no weight changes. Each belongs to a parameter of the network, or to some rows of one.
-    """
-
-    def __init__(self) -> None:
-        # With the weight itself, whose address nobody else can have in the meantime.
-        self.packed: dict[tuple[int, torch.Size], tuple[Tensor, Tensor]] = {}
-
-    @contextmanager
-    def used(self) -> Iterator[None]:
-        """Let `linear` use them while this lasts, and make those that it misses."""
-        token = _current.set(self)
-        try:
-            yield
-        finally:
-            _current.reset(token)
-
-    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        place = weight.data_ptr(), weight.shape
-        if place not in self.packed:
-            packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), len(x))
-            self.packed[place] = weight, packed
-        return torch.ops.mkldnn._linear_pointwise(x, self.packed[place][1], bias, "none", [], "")
+PARTS = 8
+FEW = 8
+"""Rows up to which a part of the weight is best multiplied from the left, as a matrix with a vector is."""
+MANY = 256
+"""Rows that a whole product gives each core enough to do with."""
+SMALL = 100_000
+"""Numbers of a weight that is read faster than it is handed out."""
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x weight^T + bias. x: (..., in), weight: (out, in), bias: (out,); returns (..., out)."""
-    if (
-        torch.compiler.is_compiling()
-        or (packs := _current.get()) is None
-        or not _packable(x, weight)
-    ):
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or not _few(x, weight):
         return F.linear(x, weight, bias)
-    return packs.linear(x, weight, bias)
+    return _by_parts(x, weight, bias)
 
 
-def _packable(x: Tensor, weight: Any) -> bool:
-    """One new token in each of several sequences; on the CPUs that oneDNN has such kernels for."""
+def _few(x: Tensor, weight: Tensor) -> bool:
+    """Whether x is what decoding gives, a token of each of some sequences, or little more; and MKL multiplies."""
     return (
-        x.dim() == 3
-        and x.shape[1] == 1
-        and nn.Parameter
-        in (type(weight), type(weight._base))  # else it is computed, maybe anew each time
+        x.numel() <= MANY * x.shape[-1]
+        and weight.numel() >= SMALL
         and x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
-        and not torch.is_grad_enabled()
+        and type(weight) in (Tensor, nn.Parameter)  # not one that is spread over devices, say
         and not torch.is_autocast_enabled("cpu")
-        and _has_kernels()
+        and torch.backends.mkl.is_available()
     )
 
 
-def _has_kernels() -> bool:
-    return torch.backends.mkldnn.is_available() and platform.machine() in ("x86_64", "AMD64")
+def _by_parts(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The same, as products of parts of the weight, which MKL computes side by side.
+
+    One product of a few rows it leaves to one core, which cannot read a weight as fast as several can.
+    """
+    out, width = weight.shape
+    if rest := out % PARTS:
+        whole = _by_parts(x, weight[:-rest], None if bias is None else bias[:-rest])
+        last = F.linear(x, weight[-rest:], None if bias is None else bias[-rest:])
+        return torch.cat([whole, last], dim=-1)
+    rows = x.numel() // width
+    parts = weight.view(PARTS, -1, width)
+    if rows <= FEW:
+        columns = x.reshape(rows, width).t().expand(PARTS, -1, -1)
+        added = None if bias is None else bias.view(PARTS, -1, 1)
+        product = _products(added, parts, columns)
+        found = product.view(out, rows).t().contiguous() if rows > 1 else product
+    else:
+        lines, parts = x.reshape(rows, width).expand(PARTS, -1, -1), parts.transpose(1, 2)
+        added = None if bias is None else bias.view(PARTS, 1, -1)
+        product = _products(added, lines, parts)
+        found = product.transpose(0, 1).flatten(1)
+    return found.view(*x.shape[:-1], out)
+
+
+def _products(added: Tensor | None, first: Tensor, second: Tensor) -> Tensor:
+    return torch.bmm(first, second) if added is None else torch.baddbmm(added, first, second)
 
 
 class Linear(nn.Linear):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tfzoo.backbone import Packs, Transformer, TransformerConfig
+from tfzoo.backbone import Transformer, TransformerConfig
 from tfzoo.layout import Layout
 from tfzoo.models.embedding import Tying, tied
 
@@ -83,7 +83,6 @@ class DecoderOnlySteps:
         self.source: Tensor | None = source
         self.cache = model.decoder.cache(needed)
         self.length = 0
-        self.packs = Packs()
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """tokens: (R, T) that come next; returns logits after the last of them, (R, V)."""
@@ -94,9 +93,8 @@ class DecoderOnlySteps:
         if self.source is not None:
             x = torch.cat([self.model.source_embedding(self.source), x], dim=1)
             layout, self.source = self.layout.extend(layout), None
-        with self.packs.used():
-            x = self.model.decoder(x, layout, cache=self.cache)
-            return self.model.output.logits(x[:, -1:])[:, 0]
+        x = self.model.decoder(x, layout, cache=self.cache)
+        return self.model.output.logits(x[:, -1:])[:, 0]
 
     def reorder(self, rows: Tensor, beams: int = 1) -> None:
         """Go on with row rows[i], (R,), as row i; beams: as of `Steps.reorder`."""

@@ -190,10 +190,13 @@ class _OneByOne:
         gained = logits.float().log_softmax(-1).gather(-1, chosen[:, None])[:, 0]
         was_done = self.done
         self.history.append((self.sequence, chosen, gained, was_done))
-        if self.limits.end is not None:
-            self.done = was_done | (chosen == self.limits.end)
+        if len(self.history) == self.limits.max_tokens:
+            return None
+        if self.limits.end is None:
+            return None, chosen
+        self.done = was_done | (chosen == self.limits.end)
         finished = int(self.done.sum())
-        if finished == len(self.done) or len(self.history) == self.limits.max_tokens:
+        if finished == len(self.done):
             return None
         if finished * 4 < len(self.done):
             return None, chosen
@@ -256,13 +259,13 @@ class _Beams:
 
     def advance(self, logits: Tensor) -> tuple[Tensor | None, Tensor] | None:
         groups, beams = self.scores.shape
-        vocabulary, size = logits.shape[-1], self.beam.size
+        size = self.beam.size
         # No more than `size` tokens of a beam can be among the best of all.
-        best, likely = logits.float().topk(min(size, vocabulary), dim=-1)
-        gained = best - logits.float().logsumexp(-1, keepdim=True)
+        likely = largest(logits, min(size, logits.shape[-1]))
+        gained = logits.float().log_softmax(-1).gather(-1, likely)
         candidates = (self.scores[..., None] + gained.view(groups, beams, -1)).flatten(1)
         scores, index = candidates.topk(min(size, candidates.shape[1]), dim=1)
-        parent, token = index // best.shape[1], likely.view(groups, -1).gather(1, index)
+        parent, token = index // likely.shape[1], likely.view(groups, -1).gather(1, index)
         tokens = torch.cat(
             [
                 self.tokens.gather(1, parent[..., None].expand(-1, -1, self.tokens.shape[2])),
@@ -314,3 +317,23 @@ class _Beams:
     def result(self) -> list[list[Hypothesis]]:
         nothing = [Hypothesis([], -math.inf)]  # where logits were never numbers
         return [sorted(ended, key=lambda h: -h.score) or nothing for ended in self.ended]
+
+
+CHUNK = 100
+
+
+def largest(logits: Tensor, count: int) -> Tensor:
+    """Which `count` of each row are largest, best first. logits: (R, V); returns (R, count).
+
+    As topk says, which on a CPU takes longer than all else that is done with the logits of a large vocabulary: so of
+    chunks only those are looked through whose own largest are largest.
+    """
+    chunks = logits.shape[1] // CHUNK
+    if chunks <= count:
+        return logits.topk(count, dim=1).indices
+    peaks = logits[:, : chunks * CHUNK].unflatten(1, (chunks, CHUNK)).amax(dim=-1)
+    places = torch.arange(logits.shape[1], device=logits.device)
+    found = places[: chunks * CHUNK].view(chunks, CHUNK)[peaks.topk(count, dim=1).indices]
+    rest = places[chunks * CHUNK :].expand(len(logits), -1)
+    candidates = torch.cat([found.flatten(1), rest], dim=1)
+    return candidates.gather(1, logits.gather(1, candidates).topk(count, dim=1).indices)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from tfzoo.backbone import Cache, Packs, TransformerConfig, stack_for
+from tfzoo.backbone import Cache, TransformerConfig, stack_for
 from tfzoo.layout import Layout
 from tfzoo.models.embedding import Tying, tied
 
@@ -82,17 +82,15 @@ class Seq2SeqSteps:
         self.memory, self.memory_layout = model.encode(source, layout), layout
         self.cache = model.decoder.cache(capacity)
         self.length = 0
-        self.packs = Packs()
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """tokens: (R, T) that come next; returns logits after the last of them, (R, V)."""
         rows, new = tokens.shape
         layout = Layout.full(rows, new, tokens.device, start=self.length)
         self.length += new
-        with self.packs.used():
-            x = self.model.target_embedding(tokens)
-            x = self.model.decoder(x, layout, self.memory, self.memory_layout, self.cache)
-            return self.model.output.logits(x[:, -1:])[:, 0]
+        x = self.model.target_embedding(tokens)
+        x = self.model.decoder(x, layout, self.memory, self.memory_layout, self.cache)
+        return self.model.output.logits(x[:, -1:])[:, 0]
 
     def reorder(self, rows: Tensor, beams: int = 1) -> None:
         """Go on with row rows[i], (R,), as row i; beams: as of `Steps.reorder`."""

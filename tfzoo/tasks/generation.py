@@ -129,7 +129,7 @@ class Generation(Task):
         tokens, layout = self.padded(rows, tokenizer.pad)
         forbidden = (tokenizer.pad, tokenizer.bos, tokenizer.unk, tokenizer.cls)
         found = decode(
-            self.network.steps(layout),
+            self.network.steps(layout, tokens.shape[1] + max_new_tokens),
             tokens,
             strategy,
             Limits(tokenizer.eos, max_new_tokens, forbidden),
