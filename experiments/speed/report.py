@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
@@ -30,8 +31,9 @@ def _page(found: dict[str, Any]) -> Iterator[str]:
 
 def _contests(rows: list[dict[str, Any]]) -> Iterator[str]:
     yield ""
-    yield "Ratio: of tfzoo's rate to the best other's; memory: of its peak to the least other's. Rates are of the"
-    yield "median round, spread is from the slowest to the fastest. Share: achieved FLOP/s of the products' rate."
+    yield "Ratio: of tfzoo's rate to the best other's, the median of the rounds; memory: of its peak to the least"
+    yield "other's. Rates are of the median round, spread is from the slowest to the fastest. Share: achieved FLOP/s of"
+    yield "the products' rate, the best seen until then."
     yield "Compiled, each network is one program with its loss, as `CompileLoss` makes it; blocks: each block, as"
     yield "`CompileBlocks` does."
     yield ""
@@ -54,13 +56,20 @@ def _contests(rows: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def ratios(contest: list[dict[str, Any]]) -> tuple[float, float | None]:
-    """Our rate over the best other's, and our peak over the least other's."""
+    """Our rate over the best other's, as the median over rounds; and our peak over the least other's.
+
+    Round by round, for what slows a machine down for a while slows both.
+    """
     ours = next(row for row in contest if row["name"] == OURS)
     others = [row for row in contest if not row["name"].startswith(OURS)]
+    best = max(others, key=lambda row: row["rate"])
+    more = (ours["rate"] * ours["seconds"]) / (best["rate"] * best["seconds"])  # work a round
+    rounds = zip(ours["rounds"], best["rounds"], strict=True)
+    ratio = statistics.median(more * theirs / own for own, theirs in rounds)
     memory = None
     if ours["peak"] is not None:
         memory = ours["peak"] / min(row["peak"] for row in others)
-    return ours["rate"] / max(row["rate"] for row in others), memory
+    return ratio, memory
 
 
 def _padding(found: dict[str, Any]) -> Iterator[str]:

@@ -72,6 +72,23 @@ def test_buckets_waste_little_and_packing_less():
     assert use(SAMPLERS["packing"]()) > 0.95
 
 
+def test_pairs_of_like_lengths_on_both_sides_come_together():
+    """Sides of a pair differ by as much as those of real sentences: their longer one alone says too little."""
+    chance = np.random.default_rng(0)
+    longer = np.clip(chance.lognormal(2.7, 0.4, 10_000).astype(int), 4, 50)
+    other = np.maximum(1, (longer * chance.uniform(0.6, 1, 10_000)).astype(int))
+    pairs = np.stack([longer, other], axis=1)
+    pairs[::2] = pairs[::2, ::-1]
+
+    def padding(sampler: PlannedSampler) -> float:
+        batches = [pairs[[draw.sample for draw in batch]] for batch in sampler]
+        return 1 - pairs.sum() / sum(len(batch) * batch.max(axis=0).sum() for batch in batches)
+
+    both, one = TokenBudgetSampler(pairs, 2048, True), TokenBudgetSampler(longer, 2048, True)
+    assert len(both) == len(one)
+    assert padding(both) < 0.6 * padding(one)
+
+
 @pytest.mark.parametrize("kind", SAMPLERS)
 def test_epochs_differ_and_are_repeatable(kind):
     sampler = SAMPLERS[kind]()

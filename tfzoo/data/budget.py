@@ -25,7 +25,7 @@ class TokenBudgetSampler(PlannedSampler):
     lengths: (N,) tokens of each sample, or (N, 2) of its source and target: rows times the longest
         fits the budget on
     either side. Lengths are rounded up into buckets an eighth apart, so that samples of a bucket
-    mix.
+    mix; pairs of a bucket are ordered by how much longer one side is.
     Raises ValueError naming the first sample longer than the budget.
     """
 
@@ -34,11 +34,12 @@ class TokenBudgetSampler(PlannedSampler):
     ) -> None:
         longest = _longest(lengths, budget)
         buckets = np.minimum(_bucket(longest), budget)
-        places = np.sort(buckets)[::-1]
+        kinds, room = _alike(buckets, _lean(lengths, buckets))
+        places = np.sort(kinds)
         bounds = [0]
         while bounds[-1] < len(places):
-            bounds.append(min(len(places), bounds[-1] + budget // int(places[bounds[-1]])))
-        plan = Plan(buckets, places, np.arange(len(places)), np.array(bounds))
+            bounds.append(min(len(places), bounds[-1] + budget // int(room[places[bounds[-1]]])))
+        plan = Plan(kinds, places, np.arange(len(places)), np.array(bounds))
         super().__init__(plan, shuffle, seed)
 
 
@@ -95,6 +96,26 @@ def _longest(lengths: Sequence[int] | np.ndarray, budget: int) -> np.ndarray:
             "raise batch_tokens, or set max_length and truncate"
         )
     return np.maximum(longest, 1)
+
+
+def _lean(lengths: Sequence[int] | np.ndarray, buckets: np.ndarray) -> np.ndarray:
+    """By how many tokens, about, the source of each pair is longer, or (below 0) its target; (N,)."""
+    sides = np.asarray(lengths, np.int64)
+    if sides.ndim == 1:
+        return np.zeros_like(buckets)
+    return np.sign(sides[:, 0] - sides[:, 1]) * (buckets - _bucket(sides.min(axis=1)))
+
+
+def _alike(buckets: np.ndarray, lean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The kind of each sample, (N,), so numbered that neighbours are alike; and the bucket of each kind.
+
+    The longest come first. Their lean goes up in one bucket and down in the next, so that it does not jump in between.
+    """
+    _, bucket = np.unique(buckets, return_inverse=True)
+    kinds, kind = np.unique(
+        np.stack([-buckets, lean * (-1) ** bucket]), axis=1, return_inverse=True
+    )
+    return kind.reshape(-1), -kinds[0]
 
 
 def _bucket(lengths: np.ndarray) -> np.ndarray:
