@@ -1,6 +1,6 @@
 """Trainings that die by SIGKILL: at a moment of their own, or so many seconds after their first checkpoint.
 
-Run as a program it imports tfzoo once, and forks for every training of a file of commands.
+Run as a program it makes a process for every training of a file of commands; forks, unless they need a GPU.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import gc
 import io
 import json
 import os
+import pkgutil
 import signal
 import sys
 import time
@@ -109,10 +110,7 @@ MOMENTS: dict[str, tuple[str, str, Callable]] = {
 def arm(moment: str, number: int) -> None:
     """Let this process die at a moment, when it comes there for the given time."""
     where, name, act = MOMENTS[moment]
-    owner: Any = sys.modules.get(where)
-    if owner is None:
-        module, _, kind = where.rpartition(".")
-        owner = getattr(sys.modules[module], kind)
+    owner: Any = pkgutil.resolve_name(where)
     usual, calls = getattr(owner, name), count(1)
 
     def armed(*arguments: Any, **named: Any) -> Any:
@@ -123,29 +121,52 @@ def arm(moment: str, number: int) -> None:
     setattr(owner, name, armed)
 
 
-def served(commands: Path) -> None:
-    """Runs each command of a file of JSON lines, [arguments, folder of the run, death], in a fork; the first one here.
+def live(arguments: list[str], folder: str, death: Any) -> int:
+    """A life of a run, until its death if that is a moment: begun, or gone on with where it has a checkpoint."""
+    if isinstance(death, list):
+        arm(*death)
+    run = Run(Path(folder))
+    goes_on = run.started() and newest_checkpoint(run) is not None
+    return main(["resume", folder] if goes_on else arguments)
 
-    That one spares the others the imports. Where its run has a checkpoint it is resumed. death: [moment, number], seconds after its next checkpoint (negative:
-    after its start), or none.
-    """
-    Show.on_validation_epoch_end = lambda show, *_: show._forget()  # pictures take most of the time
+
+def without_pictures() -> None:
+    Show.on_validation_epoch_end = lambda show, *_: show._forget()  # they take most of the time
     Show.on_train_end = lambda *_: None
-    first, *others = commands.read_text().splitlines()
-    assert main(json.loads(first)[0]) == 0
-    gc.collect()
-    gc.freeze()  # or each fork would copy what its collector looks at
-    for line in others:
-        arguments, folder, death = json.loads(line)
+
+
+def forked(command: str) -> int:
+    """A process of a life, which spares itself the imports. Returns its number."""
+    child = os.fork()
+    if child == 0:
+        os.setpgid(0, 0)
+        os._exit(live(*json.loads(command)))
+    return child
+
+
+def fresh(command: str) -> int:
+    """The same as a new program: a GPU is lost to the forks of a process that has looked at it."""
+    program = [sys.executable, __file__, "--live", command]
+    return os.posix_spawn(program[0], program, os.environ, setpgroup=0)
+
+
+def served(commands: Path, born: Callable[[str], int]) -> None:
+    """Runs each command of a file of JSON lines, [arguments, folder of the run, death], in a process of its own.
+
+    The first one of forks is run here. death: [moment, number], seconds after its next checkpoint (negative: after its
+    start), or none.
+    """
+    lines = commands.read_text().splitlines()
+    if born is forked:
+        assert live(*json.loads(lines.pop(0))) == 0
+        gc.collect()
+        gc.freeze()  # or each fork would copy what its collector looks at
+    for line in lines:
+        _, folder, death = json.loads(line)
         run = Run(Path(folder))
         newest = newest_checkpoint(run) if run.started() else None
         began = time.monotonic()
-        child = os.fork()
-        if child == 0:
-            os.setpgid(0, 0)
-            if isinstance(death, list):
-                arm(*death)
-            os._exit(main(["resume", folder] if newest else arguments))
+        child = born(line)
         if isinstance(death, float):
             patience = time.monotonic() + 60
             while death >= 0 and newest_checkpoint(run) == newest:
@@ -168,4 +189,7 @@ def served(commands: Path) -> None:
 
 
 if __name__ == "__main__":
-    served(Path(sys.argv[1]))
+    without_pictures()
+    if sys.argv[1] == "--live":
+        sys.exit(live(*json.loads(sys.argv[2])))
+    served(Path(sys.argv[2]), {"--forked": forked, "--fresh": fresh}[sys.argv[1]])

@@ -8,6 +8,7 @@ import random
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -196,23 +197,24 @@ def command(experiment: Any, folder: Path, case: Case, death: Any) -> list:
     return [[*arguments, *more], str(folder / task.lower() / "1"), death]
 
 
-@pytest.fixture(scope="module")
-def lives(experiment: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Each case trained twice, once with a death after the other: the folders CASE-whole and CASE-killed."""
-    folder = tmp_path_factory.mktemp("lives")
+def lived(experiment: Any, folder: Path, parts: Sequence[dict[str, Case]], born: str) -> Path:
+    """Each case trained twice, once with a death after the other: the folders CASE-whole and CASE-killed.
+
+    Parts are done side by side.
+    """
     serving = []
-    for half in (list(CASES.items())[::2], list(CASES.items())[1::2]):
+    for number, part in enumerate(parts):
         commands = []
-        for name, case in half:
+        for name, case in part.items():
             commands.append(command(experiment, folder / f"{name}-whole", case, None))
             for death in [*case[1], None]:
                 commands.append(command(experiment, folder / f"{name}-killed", case, death))
-        file = folder / f"commands-{len(serving)}"
+        file = folder / f"commands-{number}"
         file.write_text("".join(json.dumps(one) + "\n" for one in commands))
         process = forked.Popen(
-            [sys.executable, killed.__file__, str(file)],
+            [sys.executable, killed.__file__, f"--{born}", str(file)],
             env=os.environ | {"OMP_NUM_THREADS": "1"},  # threads do not survive a fork
-            stdout=(folder / f"said-{len(serving)}").open("w"),
+            stdout=(folder / f"said-{number}").open("w"),
             stderr=subprocess.STDOUT,
         )
         serving.append(process)
@@ -224,13 +226,40 @@ def lives(experiment: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def assert_never_killed(lives: Path, name: str, case: Case) -> None:
+    task, _, steps, _ = case
+    whole, other = (lives / f"{name}-{how}" / task.lower() / "1" for how in ("whole", "killed"))
+    assert_same(whole, other, steps)
+    assert not list(other.rglob(".*"))  # nor is anything left half written
+
+
+@pytest.fixture(scope="module")
+def lives(experiment: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    cases = list(CASES.items())
+    halves = dict(cases[::2]), dict(cases[1::2])
+    return lived(experiment, tmp_path_factory.mktemp("lives"), halves, "forked")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_a_run_killed_at_any_moment_is_the_run_never_killed(case, lives):
-    task, _, steps, _ = CASES[case]
-    whole, other = (lives / f"{case}-{name}" / task.lower() / "1" for name in ("whole", "killed"))
-    assert_same(whole, other, steps)
-    assert not list(other.rglob(".*"))  # nor is anything left half written
+    assert_never_killed(lives, case, CASES[case])
+
+
+ON_GPU = ["--trainer.accelerator=gpu", "--trainer.devices=1", "--trainer.deterministic=true"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_a_run_killed_on_a_gpu_is_the_run_never_killed(precision, experiment, tmp_path):
+    """Twelve deaths of each task, of all tasks side by side."""
+    more = [*ON_GPU, f"--trainer.precision={precision}"]
+    cases = {task: (*CASES[task][:3], [*CASES[task][3], *more]) for task in TASKS}
+    lives = lived(experiment, tmp_path, [{task: case} for task, case in cases.items()], "fresh")
+    for task, case in cases.items():
+        assert_never_killed(lives, task, case)
 
 
 @pytest.mark.gpu
