@@ -110,6 +110,15 @@ def test_copies_are_of_training_targets_alone(folder, cache):
         TranslationData(folder, copies=0.5, **{**options, "shared_vocabulary": False})
 
 
+def test_copies_and_translations_of_the_same_length_come_together(write, cache):
+    rows = [{"en": "go" * (1 + i % 3), "zh": "走" * (4 + i % 3)} for i in range(300)]
+    folder = write(train=rows, validation=rows[:9], test=rows[:4])
+    options = {**COMMON, "cache_dir": cache, "shared_vocabulary": True, "batch_tokens": 160}
+    for batch in TranslationData(folder, copies=1.0, **options).train_dataloader():
+        copied = [s == t for s, t in zip(batch.source_text, batch.target_text, strict=True)]
+        assert len(copied) < 8 or 0.1 < sum(copied) / len(copied) < 0.9
+
+
 def test_too_long_is_refused_or_cut(folder, cache):
     options = {"cache_dir": cache, "max_length": 10, **COMMON}
     with pytest.raises(ValueError, match=r"of 60 samples of the train split .* longest with 22"):

@@ -159,7 +159,11 @@ class TranslationData(TaskData):
         return TranslationBatch(*source, *target, torch.zeros_like(target[0]), texts, texts)
 
     def batches(self, encoded: Dataset, shuffle: bool, seed: int) -> Split:
-        sampler = self.limits.sampler(self._lengths(encoded), shuffle, seed)
+        sides = self._lengths(encoded)
+        if shuffle and self.copies:
+            # Both sides of a copy are as long: by that alone they would come to batches of their own.
+            sides = sides.max(axis=1)
+        sampler = self.limits.sampler(sides, shuffle, seed)
         draw = self.limits.redrawn(seed) if shuffle else None
         return Split(
             Fetched(encoded),
