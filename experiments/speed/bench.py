@@ -135,8 +135,7 @@ class Bench:
         if self.options.small:
             shape = shape.small()
         precision = self.options.precision[-1]
-        few = 2 if self.options.small else 4
-        epoch = loading.translations(self.options.data, shape, precision, few, self.device)
+        epoch = loading.translations(self.options.data, shape, precision, 2, self.device)
         results = self.contest(epoch.contestants, False, 0)
         self.add("loading", epoch.name, results, epoch.counts, "tokens", how=precision)
         self.notes["padding"] = epoch.padding

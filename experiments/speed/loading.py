@@ -60,7 +60,7 @@ def translations(
     path: str, shape: Shape, precision: str, batches: int, device: torch.device
 ) -> Epoch:
     """A translator's training on the sentences of a set, as many tokens in ours as in a batch of the shape's size."""
-    max_length = min(4 * shape.length, shape.batch * shape.length)
+    max_length = min(2 * shape.length, shape.batch * shape.length)
     data = TranslationData(
         path,
         vocab_size=shape.vocabulary,
@@ -70,7 +70,7 @@ def translations(
         batch_tokens=shape.batch * shape.length,
     )
     vocabulary, filler = data.facts.source.vocab_size, data.facts.source.pad
-    room = replace(shape, length=4 * shape.length + 1, vocabulary=vocabulary)
+    room = replace(shape, length=2 * shape.length + 1, vocabulary=vocabulary)
     taken = list(islice(cycle(data.train_dataloader()), batches))
     sentences = sum(len(batch.source) for batch in taken)
     as_they_come = list(islice(cycle(pairs(data, max_length)), sentences))

@@ -30,6 +30,7 @@ def _few(x: Tensor, weight: Tensor) -> bool:
         and x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and type(weight) in (Tensor, nn.Parameter)  # not one that is spread over devices, say
+        and weight.is_contiguous()
         and not torch.is_autocast_enabled("cpu")
         and torch.backends.mkl.is_available()
     )
