@@ -158,12 +158,12 @@ Case = tuple[str, list, int, list[str]]
 
 
 def at_any_moment(task: str) -> Case:
-    """Twelve deaths: in a run without a checkpoint, then at each moment, at a number of its own, and at any time."""
+    """Fourteen: in a run without a checkpoint, then at each moment, at a number of its own, and at any time."""
     chance = random.Random(task)
     moments = ["in backward", "in the optimiser's step", "in validation", "while a row is logged"]
     deaths: list = [[moment, chance.randint(2, 5)] for moment in moments + CHECKPOINTS]
     deaths += [["while provenance.json is written", 1], ["while a worker loads", 6]]
-    deaths += [chance.uniform(-0.5, 0.3) for _ in range(2)]
+    deaths += [chance.uniform(0.0, 0.3), -chance.uniform(0.1, 0.5)]
     chance.shuffle(deaths)
     begins = ["while config.yaml is written", "while metrics.csv is rewritten"]
     return task, [[moment, 1] for moment in begins] + deaths, 50, ["--data.workers=1"]
@@ -226,7 +226,7 @@ def lived(experiment: Any, folder: Path, parts: Sequence[dict[str, Case]], born:
     return folder
 
 
-def assert_never_killed(lives: Path, name: str, case: Case) -> None:
+def assert_as_if_never_killed(lives: Path, name: str, case: Case) -> None:
     task, _, steps, _ = case
     whole, other = (lives / f"{name}-{how}" / task.lower() / "1" for how in ("whole", "killed"))
     assert_same(whole, other, steps)
@@ -243,7 +243,7 @@ def lives(experiment: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_a_run_killed_at_any_moment_is_the_run_never_killed(case, lives):
-    assert_never_killed(lives, case, CASES[case])
+    assert_as_if_never_killed(lives, case, CASES[case])
 
 
 ON_GPU = ["--trainer.accelerator=gpu", "--trainer.devices=1", "--trainer.deterministic=true"]
@@ -254,12 +254,12 @@ ON_GPU = ["--trainer.accelerator=gpu", "--trainer.devices=1", "--trainer.determi
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_a_run_killed_on_a_gpu_is_the_run_never_killed(precision, experiment, tmp_path):
-    """Twelve deaths of each task, of all tasks side by side."""
+    """Fourteen deaths of each task, of all tasks side by side."""
     more = [*ON_GPU, f"--trainer.precision={precision}"]
     cases = {task: (*CASES[task][:3], [*CASES[task][3], *more]) for task in TASKS}
     lives = lived(experiment, tmp_path, [{task: case} for task, case in cases.items()], "fresh")
     for task, case in cases.items():
-        assert_never_killed(lives, task, case)
+        assert_as_if_never_killed(lives, task, case)
 
 
 @pytest.mark.gpu

@@ -113,7 +113,7 @@ class Bench:
                     results = self.contest(contestants, True, warm_up)
                     self.rate(precision)
                     how = f"{precision}{' compiled' if compiled else ''}"
-                    share = {"flops": flops, "product_rate": self.rates[precision]}
+                    share = {"flops": flops, "precision": precision}
                     self.add("training", name, results, work.count, work.unit, how=how, **share)  # fmt: skip
 
     def decoding(self) -> None:

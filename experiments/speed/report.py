@@ -23,17 +23,17 @@ def _page(found: dict[str, Any]) -> Iterator[str]:
     yield f"Matrix products, GFLOP/s: {', '.join(rates)}."
     yield from (f"{line}." for line in found.get("remarks", []))
     if found["rows"]:
-        yield from _contests(found["rows"])
+        yield from _contests(found["rows"], found["product_rates"])
     yield from _padding(found)
     yield from _framework(found.get("framework", {}))
     yield from _starting(found.get("starting", []))
 
 
-def _contests(rows: list[dict[str, Any]]) -> Iterator[str]:
+def _contests(rows: list[dict[str, Any]], rates: dict[str, float]) -> Iterator[str]:
     yield ""
     yield "Ratio: of tfzoo's rate to the best other's, the median of the rounds; memory: of its peak to the least"
     yield "other's. Rates are of the median round, spread is from the slowest to the fastest. Share: achieved FLOP/s of"
-    yield "the products' rate, the best seen until then."
+    yield "the products' rate, the best that was seen."
     yield "Compiled, each network is one program with its loss, as `CompileLoss` makes it; blocks: each block, as"
     yield "`CompileBlocks` does."
     yield ""
@@ -45,7 +45,7 @@ def _contests(rows: list[dict[str, Any]]) -> Iterator[str]:
         for row in contest:
             share = peak = ""
             if "flops" in row:
-                share = f"{row['flops'] / row['seconds'] / row['product_rate']:.0%}"
+                share = f"{row['flops'] / row['seconds'] / rates[row['precision']]:.0%}"
             if row["peak"] is not None:
                 peak = f"{row['peak'] / 1e6:,.0f}"
             ours = row["name"] == OURS

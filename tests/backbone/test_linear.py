@@ -15,6 +15,10 @@ from tfzoo.backbone.linear import FEW, MANY, SMALL
 WIDE = SMALL // 48 // 8 * 8 + 8  # outputs of a layer just large enough
 
 
+class Spread(torch.Tensor):
+    """As a tensor is that lies on several devices."""
+
+
 class Products(TorchFunctionMode):
     """Counts torch.nn.functional.linear and products of several matrices."""
 
@@ -65,9 +69,10 @@ def test_everything_else_is_torchs_own():
                 layer(x)
             with mock.patch("torch.backends.mkl.is_available", return_value=False):
                 layer(x)
+            linear(x, torch.randn(WIDE, 48).as_subclass(Spread))
+            Linear(48, WIDE, device="meta")(x.to("meta"))
             layer.double()(x.double())
-            layer.to("meta")(x.to("meta"))
-    assert (made.parts, made.whole) == (0, 8)
+    assert (made.parts, made.whole) == (0, 9)
 
 
 def test_a_compiled_layer_is_one_product():

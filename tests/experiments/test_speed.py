@@ -6,12 +6,35 @@ import json
 import os
 import subprocess
 import sys
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 BENCH = Path(__file__).parents[2] / "experiments/speed/bench.py"
+
+
+def test_ratios_are_those_of_the_rounds(monkeypatch):
+    monkeypatch.syspath_prepend(BENCH.parent)
+    report = import_module("report")
+
+    def row(name: str, work: float, rounds: list[float], peak: int) -> dict:
+        median = sorted(rounds)[1]
+        return {
+            "name": name,
+            "rate": work / median,
+            "seconds": median,
+            "rounds": rounds,
+            "peak": peak,
+        }
+
+    ours = row("tfzoo", 60, [2.0, 1.0, 9.0], 30)
+    blocks = row("tfzoo, blocks", 60, [0.1, 0.1, 0.1], 1)  # ours too, and no one to compare with
+    best, other = row("best", 90, [4.0, 5.0, 6.0], 40), row("other", 60, [9.0, 9.0, 9.0], 20)
+    ratio, memory = report.ratios([ours, blocks, best, other])
+    assert ratio == pytest.approx(60 / 90 * 2.0)
+    assert memory == 30 / 20
 
 
 @pytest.mark.skipif(find_spec("transformers") is None, reason="needs the extra bench")

@@ -358,7 +358,7 @@ class TestSampling:
 
 
 @pytest.mark.parametrize("vocabulary", [7, CHUNK, 5 * CHUNK, 6 * CHUNK + 1, 30 * CHUNK - 1])
-@pytest.mark.parametrize("count", [1, 5])
+@pytest.mark.parametrize("count", [1, 2, 5])
 def test_the_largest_of_many_are_found_by_chunks(vocabulary, count):
     for seed in range(20):
         logits = torch.randn(3, vocabulary, generator=torch.Generator().manual_seed(seed))

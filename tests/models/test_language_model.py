@@ -150,7 +150,7 @@ def test_a_decoding_of_known_length_takes_no_more_room():
     steps = net.steps(layout, capacity=5 + 6)
     same(decode(steps, tokens, Greedy(), limits), [[naive_greedy(net, p, limits)] for p in alone])
     assert all(own.keys.shape[2] == 11 for own, _ in steps.cache.blocks)
-    assert net.steps(layout, capacity=100).capacity == 24
+    assert net.steps(layout, capacity=100).cache.blocks[0][0].capacity == 24
     with pytest.raises(ValueError, match="the cache has room for 6 tokens, not for 7"):
         decode(net.steps(layout, capacity=6), tokens, Greedy(), limits)
 

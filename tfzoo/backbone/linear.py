@@ -1,4 +1,4 @@
-"""Linear layers, whose product with few rows a CPU computes in parts, on all its cores."""
+"""Linear layers, whose product with few rows MKL computes in parts, on several cores."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+# Measured on two cores of an AMD EPYC (AVX2), weights of 256 x 256 to 50,256 x 768 that are in no cache.
 PARTS = 8
+"""Of a weight, and so the most cores that share it; 2 to 12 take the same time on two."""
 FEW = 8
-"""Rows up to which a part of the weight is best multiplied from the left, as a matrix with a vector is."""
+"""Rows up to which a part is best multiplied from the left, as a matrix with a vector is: 1.1 to 1.5 times as fast."""
 MANY = 256
-"""Rows that a whole product gives each core enough to do with."""
+"""Rows from which the whole product is as fast."""
 SMALL = 100_000
-"""Numbers of a weight that is read faster than it is handed out."""
+"""Numbers below which a weight is read faster than it is handed out."""
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -154,7 +154,6 @@ class Recurrent(nn.Module):
         sequences = Sequences(layout, whole_rows=cache is not None)
         states: list[Tensor | None] = [None] * len(self.layers)
         if cache is not None:
-            cache.extend(layout)
             states = [kept.state for kept, _ in cache.blocks]
         if self.begin is not None and states[0] is None:
             assert memory is not None

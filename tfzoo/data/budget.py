@@ -25,7 +25,7 @@ class TokenBudgetSampler(PlannedSampler):
     lengths: (N,) tokens of each sample, or (N, 2) of its source and target: rows times the longest
         fits the budget on
     either side. Lengths are rounded up into buckets an eighth apart, so that samples of a bucket
-    mix; pairs of a bucket are ordered by how much longer one side is.
+    mix; pairs of a bucket mix with those that lean to the same side, by about as many tokens.
     Raises ValueError naming the first sample longer than the budget.
     """
 
@@ -34,13 +34,12 @@ class TokenBudgetSampler(PlannedSampler):
     ) -> None:
         longest = _longest(lengths, budget)
         buckets = np.minimum(_bucket(longest), budget)
-        kinds, room = _alike(buckets, _lean(lengths, buckets))
-        places = np.sort(kinds)
+        places = np.sort(buckets)[::-1]
         bounds = [0]
         while bounds[-1] < len(places):
-            bounds.append(min(len(places), bounds[-1] + budget // int(room[places[bounds[-1]]])))
-        plan = Plan(kinds, places, np.arange(len(places)), np.array(bounds))
-        super().__init__(plan, shuffle, seed)
+            bounds.append(min(len(places), bounds[-1] + budget // int(places[bounds[-1]])))
+        rows, lean = np.arange(len(places)), _lean(np.asarray(lengths), buckets)
+        super().__init__(Plan(buckets, places, rows, np.array(bounds), lean), shuffle, seed)
 
 
 class PackingSampler(PlannedSampler):
@@ -98,24 +97,15 @@ def _longest(lengths: Sequence[int] | np.ndarray, budget: int) -> np.ndarray:
     return np.maximum(longest, 1)
 
 
-def _lean(lengths: Sequence[int] | np.ndarray, buckets: np.ndarray) -> np.ndarray:
-    """By how many tokens, about, the source of each pair is longer, or (below 0) its target; (N,)."""
-    sides = np.asarray(lengths, np.int64)
-    if sides.ndim == 1:
-        return np.zeros_like(buckets)
-    return np.sign(sides[:, 0] - sides[:, 1]) * (buckets - _bucket(sides.min(axis=1)))
+def _lean(lengths: np.ndarray, buckets: np.ndarray) -> np.ndarray | None:
+    """By how many tokens the source of each pair is longer than its target, (N,); negated in every other bucket.
 
-
-def _alike(buckets: np.ndarray, lean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The kind of each sample, (N,), so numbered that neighbours are alike; and the bucket of each kind.
-
-    The longest come first. Their lean goes up in one bucket and down in the next, so that it does not jump in between.
+    So neighbours are alike from one bucket to the next, where a batch may end the one and begin the other.
     """
+    if lengths.ndim == 1:
+        return None
     _, bucket = np.unique(buckets, return_inverse=True)
-    kinds, kind = np.unique(
-        np.stack([-buckets, lean * (-1) ** bucket]), axis=1, return_inverse=True
-    )
-    return kind.reshape(-1), -kinds[0]
+    return (lengths[:, 0] - lengths[:, 1]) * (-1) ** bucket
 
 
 def _bucket(lengths: np.ndarray) -> np.ndarray:

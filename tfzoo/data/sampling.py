@@ -32,13 +32,20 @@ class Plan(NamedTuple):
 
     kinds: (N,) the kind of each sample (such as its length); places: (N,) the kind of each place;
         rows: (N,) the row of
-    each place, not decreasing; bounds: (K+1,) batch k holds places bounds[k] to bounds[k+1].
+    each place, not decreasing; bounds: (K+1,) batch k holds places bounds[k] to bounds[k+1];
+    lean: (N,) by which samples of a kind are ordered, but for some chance (`MIXED`), or None for any order.
     """
 
     kinds: np.ndarray
     places: np.ndarray
     rows: np.ndarray
     bounds: np.ndarray
+    lean: np.ndarray | None = None
+
+
+MIXED = 0.3
+"""Of the standard deviation of leans. Of Multi30k's pairs at 4,096 tokens a batch a third then meet again in the next
+epoch, and 4.8 % of the tokens are padding; without order a seventh and 8 %, without chance more than half and 3.8 %."""
 
 
 class PlannedSampler(Sampler[list[Draw]]):
@@ -103,8 +110,11 @@ class PlannedSampler(Sampler[list[Draw]]):
             batches = [batches[k] for k in chance.permutation(len(batches))]
             # Whole steps stay what they are on any number of processes.
             first = len(batches) - len(batches) % self._share()[1]
+        lean = np.zeros(len(kinds)) if self.plan.lean is None else self.plan.lean[mixed]
+        if self.shuffle and self.plan.lean is not None:
+            lean = lean + MIXED * lean.std() * chance.uniform(-1, 1, len(kinds))
         samples = np.empty(len(kinds), np.int64)
-        samples[self._by_kind] = mixed[np.argsort(kinds[mixed], kind="stable")]
+        samples[self._by_kind] = mixed[np.lexsort((lean, kinds[mixed]))]
         return samples, _halved(batches, self.plan.rows, count, first)
 
 

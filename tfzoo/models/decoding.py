@@ -14,6 +14,9 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+CHUNK = 100
+"""Logits that are looked through together; of 50, 80, 100 and 200, the fastest for vocabularies of 8,000 and 32,000."""
+
 
 class Steps(Protocol):
     """A decoding under way, of any network."""
@@ -319,9 +322,6 @@ class _Beams:
         return [sorted(ended, key=lambda h: -h.score) or nothing for ended in self.ended]
 
 
-CHUNK = 100
-
-
 def largest(logits: Tensor, count: int) -> Tensor:
     """Which `count` of each row are largest, best first. logits: (R, V); returns (R, count).
 
@@ -329,7 +329,7 @@ def largest(logits: Tensor, count: int) -> Tensor:
     chunks only those are looked through whose own largest are largest.
     """
     chunks = logits.shape[1] // CHUNK
-    if chunks <= count:
+    if chunks <= count or count == 1 or logits.device.type != "cpu":
         return logits.topk(count, dim=1).indices
     peaks = logits[:, : chunks * CHUNK].unflatten(1, (chunks, CHUNK)).amax(dim=-1)
     places = torch.arange(logits.shape[1], device=logits.device)

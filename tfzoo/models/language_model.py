@@ -40,7 +40,8 @@ class LanguageModel(nn.Module):
     def steps(self, layout: Layout, capacity: int | None = None) -> LanguageModelSteps:
         """Decoding step by step after prompts of this layout, (B, T), padded on the right.
 
-        capacity: to at most so many tokens, prompts included; none: to any number.
+        capacity: the most tokens there will be, prompts included, to take no more room than for them; none: as many as
+        the model has positions, and then on.
         """
         return LanguageModelSteps(self, layout, capacity)
 
@@ -49,61 +50,57 @@ class LanguageModelSteps:
     """One decoding under way. Text may grow past the model's positions: the older half is then forgotten."""
 
     def __init__(self, model: LanguageModel, prompt: Layout, capacity: int | None = None) -> None:
-        if prompt.shape[1] > model.config.max_length:
+        longest = model.config.max_length
+        if prompt.shape[1] > longest:
             raise ValueError(
-                f"a prompt of {prompt.shape[1]} tokens does not fit the model's "
-                f"{model.config.max_length} positions"
+                f"a prompt of {prompt.shape[1]} tokens does not fit the model's {longest} positions"
             )
-        self.model, self.prompt = model, prompt
-        self.capacity = min(capacity or model.config.max_length, model.config.max_length)
-        self.cache = model.decoder.cache(self.capacity)
+        self.model, self.layout = model, prompt
+        self.cache = model.decoder.cache(longest if capacity is None else min(capacity, longest))
         self.tokens: Tensor | None = None
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """tokens: first the prompts (B, T), then one (R, 1) at a time; returns logits after the last, (R, V)."""
         if self.tokens is None:
             self.tokens = tokens
-            x = self.model.hidden(tokens, self.prompt, self.cache)
+            x = self.model.hidden(tokens, self.layout, self.cache)
             # Prompts of several lengths end at different places.
-            last = self.prompt.segments.sum(dim=1) - 1
+            last = self.layout.segments.sum(dim=1) - 1
             return self.model.output.logits(x[torch.arange(len(x), device=x.device), last])
         self.tokens = torch.cat([self.tokens, tokens], dim=1)
         new = self._next()
+        self.layout = self.layout.extend(new)
         if self.tokens.shape[1] > self.model.config.max_length:
-            tokens, new = self._forget(self._layout.extend(new))
+            tokens, new = self._forget()
         x = self.model.hidden(tokens, new, self.cache)
         return self.model.output.logits(x[:, -1:])[:, 0]
 
     def reorder(self, rows: Tensor, beams: int = 1) -> None:
         """Go on with row rows[i], (R,), as row i; beams: as of `Steps.reorder`."""
         self.cache.reorder(rows, beams)
+        self.layout = self.layout.select(rows)
         if self.tokens is not None:
             self.tokens = self.tokens[rows]
 
-    @property
-    def _layout(self) -> Layout:
-        """Of what is in the cache."""
-        assert self.cache.layout is not None
-        return self.cache.layout
-
     def _next(self) -> Layout:
         """The layout of one more token in each row."""
-        rows, length = self._layout.shape
-        if self._layout.dense:
-            return Layout.full(rows, 1, self._layout.device, start=self._layout.start + length)
-        position = self._layout.segments.sum(dim=1, keepdim=True)
+        rows, length = self.layout.shape
+        if self.layout.dense:
+            return Layout.full(rows, 1, self.layout.device, start=self.layout.start + length)
+        position = self.layout.segments.sum(dim=1, keepdim=True)
         return Layout(position, torch.ones_like(position))
 
-    def _forget(self, layout: Layout) -> tuple[Tensor, Layout]:
+    def _forget(self) -> tuple[Tensor, Layout]:
         """Start over without padding, and without the older half of rows that ran past the model's positions."""
         assert self.tokens is not None
-        longest, length = self.model.config.max_length, layout.segments.sum(dim=1)
+        longest, length = self.model.config.max_length, self.layout.segments.sum(dim=1)
         length = length.where(length <= longest, max(1, longest // 2))
         width = int(length.max())
         # Real tokens to the right, in order; then the columns from each row's first on.
-        order = layout.segments.argsort(dim=1, stable=True)[:, -width:]
+        order = self.layout.segments.argsort(dim=1, stable=True)[:, -width:]
         self.tokens = self.tokens.gather(1, order)
         positions = torch.arange(width, device=length.device) - (width - length)[:, None]
         segments = (positions >= 0).long()
+        self.layout = Layout(positions.clamp(min=0), segments, dense=self.layout.dense)
         self.cache = self.model.decoder.cache(longest)
-        return self.tokens, Layout(positions.clamp(min=0), segments, dense=layout.dense)
+        return self.tokens, self.layout
