@@ -1,8 +1,8 @@
 """Real batches: sentences of many lengths, of which only the tokens that are no padding count.
 
-Ours are sentences of like length within a budget of tokens; others take so many sentences as they come, or sorted by
-the length of their sources, and pad them to the longest. Batches are made beforehand: what loading costs a step is in
-`framework`, whose bare loop loads too.
+Ours are sentences of like length within a budget of tokens; others take as many sentences as they come, or next to
+each other in the order of their sources' length, and pad them to the longest. Batches are made beforehand: what loading
+costs a step is in `framework`, whose bare loop loads too.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ from tfzoo.data.generation import GenerationData
 from tfzoo.data.source import load
 from tfzoo.data.translation import TranslationData
 
+Pair = tuple[list[int], list[int]]
+
 
 @dataclass
 class Epoch:
-    """So many batches of each contestant's; `counts` says how many tokens counted in them."""
+    """Batches of each contestant's; `counts` says how many tokens counted in them."""
 
     name: str
     contestants: list[Contestant]
@@ -72,23 +74,19 @@ def translations(
     vocabulary, filler = data.facts.source.vocab_size, data.facts.source.pad
     room = replace(shape, length=2 * shape.length + 1, vocabulary=vocabulary)
     taken = list(islice(cycle(data.train_dataloader()), batches))
-    sentences = sum(len(batch.source) for batch in taken)
-    as_they_come = list(islice(cycle(pairs(data, max_length)), sentences))
-    each = -(-sentences // batches)
+    everything = list(pairs(data, max_length))
+    each = min(sum(len(batch.source) for batch in taken) // batches, len(everything))
     torch.manual_seed(0)
     model, _ = translator(replace(room, batch=1), device).makers[OURS]()
     ours = trained_on(OURS, model, [_ours(model, b.to(device)) for b in taken], precision, device)
     contestants, counts = [ours], {OURS: sum(real(batch)[1] for batch in taken)}
     shares = {OURS: share_of_padding(data)}
-    for name, rows in {
-        "transformers Marian": as_they_come,
-        "Marian, by length": sorted(as_they_come, key=lambda pair: len(pair[0])),
+    for name, chosen in {
+        "transformers Marian": [everything[:each]],  # as random as any other, and long to compute
+        "Marian, by length": by_length(everything, each, batches),
     }.items():
-        padded = [
-            [pad([pair[side] for pair in rows[start : start + each]], filler) for side in (0, 1)]
-            for start in range(0, sentences, each)
-        ]
-        counts[name] = sum(len(side) for pair in rows for side in pair)
+        padded = [[pad([p[side] for p in rows], filler) for side in (0, 1)] for rows in chosen]
+        counts[name] = sum(len(side) for rows in chosen for pair in rows for side in pair)
         shares[name] = padding(sum(side.numel() for pair in padded for side in pair), counts[name])
         torch.manual_seed(0)
         other = marian(room)
@@ -97,13 +95,20 @@ def translations(
     return Epoch(f"real sentences, {batches} batches", contestants, counts, shares)
 
 
-def pairs(data: TranslationData, longest: int) -> Iterator[tuple[list[int], list[int]]]:
+def pairs(data: TranslationData, longest: int) -> Iterator[Pair]:
     """Token ids of the training split in a random order; a source ends with <eos>, a target is fed with <bos>."""
     source, target = data.columns
     for row in load(data.path)["train"].shuffle(seed=0):
         ids = data.source.encode(row[source])[: longest - 1]
         theirs = data.target.encode(row[target])[: longest - 1]
         yield [*ids, data.source.eos], [data.target.bos, *theirs]
+
+
+def by_length(rows: list[Pair], each: int, batches: int) -> list[list[Pair]]:
+    """So many batches of rows in the order of their sources' length, evenly apart from the shortest to the longest."""
+    ordered = sorted(rows, key=lambda pair: len(pair[0]))
+    starts = [(len(rows) - each) * (2 * i + 1) // (2 * batches) for i in range(batches)]
+    return [ordered[start : start + each] for start in starts]
 
 
 def pad(rows: list[list[int]], filler: int) -> Tensor:
