@@ -18,8 +18,8 @@ class Layout:
 
     positions: (B, T) long, the token's place in its sequence, from 0.
     segments: (B, T) long, which sequence of its row the token belongs to; 0 is padding.
-    dense: every row is one sequence without padding, its positions start, start + 1, ... A fact known where the batch
-        is made, so that choosing a mask never reads a tensor back from the device.
+    dense: every row is one sequence, segment 1, without padding, its positions start, start + 1, ... A fact known where
+        the batch is made, so that choosing a mask never reads a tensor back from the device.
     start: the first position of a dense layout; above zero where a cached sequence goes on.
     sequences: how many there are, and how long the longest is, at most; a fact as `dense` is, or None.
     """
@@ -82,6 +82,8 @@ class Layout:
 
     def select(self, rows: Tensor) -> Layout:
         """The layout of the given rows, (R,)."""
+        if self.dense:  # all rows are alike
+            return Layout.full(len(rows), self.shape[1], self.device, self.start)
         return Layout(self.positions[rows], self.segments[rows], self.dense, self.start)
 
     def folded(self, rows: int) -> Layout:
@@ -101,11 +103,13 @@ class Layout:
 
     def extend(self, other: Layout) -> Layout:
         """This layout followed by another along the sequence: (B, S) and (B, T) give (B, S + T)."""
+        rows, length = self.shape
+        if self.dense and other.dense and other.start == self.start + length:
+            return Layout.full(rows, length + other.shape[1], self.device, self.start)
         return Layout(
             torch.cat([self.positions, other.positions], dim=1),
             torch.cat([self.segments, other.segments], dim=1),
-            self.dense and other.dense and other.start == self.start + self.shape[1],
-            self.start,
+            start=self.start,
         )
 
 

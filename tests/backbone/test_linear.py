@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
 from tfzoo.backbone import Linear, linear
-from tfzoo.backbone.linear import FEW, MANY, SMALL
+from tfzoo.backbone.linear import FEW, FLAT, MANY, SMALL
 
 WIDE = SMALL // 48 // 8 * 8 + 8  # outputs of a layer just large enough
 
@@ -56,6 +56,18 @@ def test_some_rows_of_a_weight_are_a_weight():
             assert torch.allclose(found, whole[..., part], atol=1e-5)
 
 
+def test_rows_may_lie_anywhere():
+    layer, x = Linear(48, WIDE), torch.randn(3, 2, 48)
+    with torch.no_grad():
+        for rows in (
+            x[:, -1:],
+            x.transpose(0, 1),
+            x[..., ::2].repeat(1, 1, 2),
+            x[1, 1].expand(3, 48),
+        ):
+            assert torch.allclose(layer(rows), F.linear(rows, layer.weight, layer.bias), atol=1e-5)
+
+
 def test_everything_else_is_torchs_own():
     layer, small = Linear(48, WIDE), Linear(48, 48)
     x = torch.randn(2, 1, 48)
@@ -64,15 +76,16 @@ def test_everything_else_is_torchs_own():
         with torch.no_grad():
             small(x)
             layer(torch.randn(MANY + 1, 48))
+            Linear(WIDE, 48)(torch.randn(48 // FLAT + 1, WIDE))
             linear(x, torch.randn(48, WIDE).t())
             with torch.autocast("cpu", torch.bfloat16):
                 layer(x)
-            with mock.patch("torch.backends.mkl.is_available", return_value=False):
+            with mock.patch(f"{Linear.__module__}.MKL", False):
                 layer(x)
             linear(x, torch.randn(WIDE, 48).as_subclass(Spread))
             Linear(48, WIDE, device="meta")(x.to("meta"))
             layer.double()(x.double())
-    assert (made.parts, made.whole) == (0, 9)
+    assert (made.parts, made.whole) == (0, 10)
 
 
 def test_a_compiled_layer_is_one_product():

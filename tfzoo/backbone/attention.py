@@ -97,8 +97,8 @@ class Attention(nn.Module):
         A cached memory may be that of several rows, as `CrossCache` says; the mask is then that of `Layout.folded`.
         """
         if memory is None:
-            each = (self.heads, self.kv_heads, self.kv_heads)
-            query, key, value = self._split(self.project(x)).split(each, dim=1)
+            each = self.heads, self.kv_heads, self.kv_heads
+            query, key, value = self._split(self.project(x)).split_with_sizes(each, dim=1)
             if rotation is not None:
                 query, key = rotation.turn(query), rotation.turn(key)
             if isinstance(cache, SelfCache):
@@ -129,7 +129,7 @@ class Attention(nn.Module):
         return linear(x, self.project.weight[rows], None if bias is None else bias[rows])
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        return x.view(*x.shape[:-1], -1, self.head_dim).transpose(1, 2)
 
 
 @contextmanager

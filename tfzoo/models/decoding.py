@@ -22,7 +22,7 @@ class Steps(Protocol):
     """A decoding under way, of any network."""
 
     def __call__(self, tokens: Tensor) -> Tensor:
-        """tokens: (R, T), the next of every row; returns logits of what follows, (R, V)."""
+        """tokens: (R, T), the next of every row; returns logits of what follows, (R, V), for the caller to change."""
         ...
 
     def reorder(self, rows: Tensor, beams: int = 1) -> None:
@@ -84,20 +84,14 @@ def decode(
     if limits.max_tokens < 1:
         return [[Hypothesis([], 0.0)] for _ in prompt]
     search = strategy.begin(len(prompt), limits, prompt.device)
+    forbidden = torch.tensor(limits.forbidden, dtype=torch.long, device=prompt.device)
     logits = steps(prompt)
-    while (chosen := search.advance(_allowed(logits, limits))) is not None:
+    while (chosen := search.advance(logits.index_fill_(-1, forbidden, -math.inf))) is not None:
         rows, tokens = chosen
         if rows is not None:
             steps.reorder(rows, search.beams)
         logits = steps(tokens[:, None])
     return search.result()
-
-
-def _allowed(logits: Tensor, limits: Limits) -> Tensor:
-    if not limits.forbidden:
-        return logits
-    forbidden = torch.tensor(list(limits.forbidden), device=logits.device)
-    return logits.index_fill(-1, forbidden, float("-inf"))
 
 
 @dataclass(frozen=True)

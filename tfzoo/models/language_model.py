@@ -57,20 +57,19 @@ class LanguageModelSteps:
             )
         self.model, self.layout = model, prompt
         self.cache = model.decoder.cache(longest if capacity is None else min(capacity, longest))
-        self.tokens: Tensor | None = None
+        self.tokens: list[Tensor] = []  # side by side, all there were
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """tokens: first the prompts (B, T), then one (R, 1) at a time; returns logits after the last, (R, V)."""
-        if self.tokens is None:
-            self.tokens = tokens
+        self.tokens.append(tokens)
+        if len(self.tokens) == 1:  # the prompts
             x = self.model.hidden(tokens, self.layout, self.cache)
             # Prompts of several lengths end at different places.
             last = self.layout.segments.sum(dim=1) - 1
             return self.model.output.logits(x[torch.arange(len(x), device=x.device), last])
-        self.tokens = torch.cat([self.tokens, tokens], dim=1)
         new = self._next()
         self.layout = self.layout.extend(new)
-        if self.tokens.shape[1] > self.model.config.max_length:
+        if self.layout.shape[1] > self.model.config.max_length:
             tokens, new = self._forget()
         x = self.model.hidden(tokens, new, self.cache)
         return self.model.output.logits(x[:, -1:])[:, 0]
@@ -79,8 +78,8 @@ class LanguageModelSteps:
         """Go on with row rows[i], (R,), as row i; beams: as of `Steps.reorder`."""
         self.cache.reorder(rows, beams)
         self.layout = self.layout.select(rows)
-        if self.tokens is not None:
-            self.tokens = self.tokens[rows]
+        if self.tokens:
+            self.tokens = [torch.cat(self.tokens, dim=1)[rows]]
 
     def _next(self) -> Layout:
         """The layout of one more token in each row."""
@@ -92,15 +91,14 @@ class LanguageModelSteps:
 
     def _forget(self) -> tuple[Tensor, Layout]:
         """Start over without padding, and without the older half of rows that ran past the model's positions."""
-        assert self.tokens is not None
         longest, length = self.model.config.max_length, self.layout.segments.sum(dim=1)
         length = length.where(length <= longest, max(1, longest // 2))
         width = int(length.max())
         # Real tokens to the right, in order; then the columns from each row's first on.
         order = self.layout.segments.argsort(dim=1, stable=True)[:, -width:]
-        self.tokens = self.tokens.gather(1, order)
+        self.tokens = [torch.cat(self.tokens, dim=1).gather(1, order)]
         positions = torch.arange(width, device=length.device) - (width - length)[:, None]
         segments = (positions >= 0).long()
         self.layout = Layout(positions.clamp(min=0), segments, dense=self.layout.dense)
         self.cache = self.model.decoder.cache(longest)
-        return self.tokens, self.layout
+        return self.tokens[0], self.layout
