@@ -17,41 +17,42 @@ FLAT = 4
 SMALL = 100_000
 """Numbers below which a weight is read faster than it is handed out."""
 MKL = torch.backends.mkl.is_available()
+PLAIN = Tensor, nn.Parameter
+"""Not one that is spread over devices, say."""
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x weight^T + bias. x: (..., in), weight: (out, in), bias: (out,); returns (..., out)."""
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or not _few(x, weight):
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or not x.is_cpu or not MKL:
         return F.linear(x, weight, bias)
-    return _by_parts(x, weight, bias)
-
-
-def _few(x: Tensor, weight: Tensor) -> bool:
-    """Whether x is what decoding gives, a token of each of some sequences, or little more; and MKL multiplies."""
-    return (
-        MKL
-        and x.is_cpu
+    out, width = weight.shape
+    rows = x.numel() // width
+    if (
+        rows <= MANY
+        and FLAT * rows <= out
+        and out * width >= SMALL
         and x.dtype == weight.dtype == torch.float32
-        and x.numel() <= MANY * x.shape[-1]
-        and FLAT * x.numel() <= weight.numel() >= SMALL
-        and type(weight) in (nn.Parameter, Tensor)  # not one that is spread over devices, say
+        and type(weight) in PLAIN
         and weight.is_contiguous()
         and not torch.is_autocast_enabled("cpu")
-    )
+    ):
+        return _by_parts(x, weight, bias)
+    return F.linear(x, weight, bias)
 
 
 def _by_parts(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """The same, as products of parts of the weight, which MKL computes side by side.
 
-    One product of a few rows it leaves to one core, which cannot read a weight as fast as several can. It comes by for
-    every layer and token, when whatever was read before has left the processor's caches: each view saved counts.
+    One product of a few rows, as decoding has them, it leaves to one core, which cannot read a weight as fast as
+    several can. This comes by for every layer and token, when whatever was read before has left the processor's
+    caches: each view saved, and each question, counts.
     """
     out, width = weight.shape
+    rows = x.numel() // width
     if rest := out % PARTS:
-        whole = _by_parts(x, weight[:-rest], None if bias is None else bias[:-rest])
+        whole = linear(x, weight[:-rest], None if bias is None else bias[:-rest])
         last = F.linear(x, weight[-rest:], None if bias is None else bias[-rest:])
         return torch.cat([whole, last], dim=-1)
-    rows = x.numel() // width
     parts = weight.view(PARTS, -1, width)
     if rows <= FEW:
         # Each part is multiplied with the rows as columns. With a step of 1 between columns, of one row as good as any
