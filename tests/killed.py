@@ -125,9 +125,12 @@ def live(arguments: list[str], folder: str, death: Any) -> int:
     """A life of a run, until its death if that is a moment: begun, or gone on with where it has a checkpoint."""
     if isinstance(death, list):
         arm(*death)
-    run = Run(Path(folder))
-    goes_on = run.started() and newest_checkpoint(run) is not None
+    goes_on = newest(Run(Path(folder))) is not None
     return main(["resume", folder] if goes_on else arguments)
+
+
+def newest(run: Run) -> Path | None:
+    return newest_checkpoint(run) if run.started() else None
 
 
 def without_pictures() -> None:
@@ -164,12 +167,12 @@ def served(commands: Path, born: Callable[[str], int]) -> None:
     for line in lines:
         _, folder, death = json.loads(line)
         run = Run(Path(folder))
-        newest = newest_checkpoint(run) if run.started() else None
+        old = newest(run)
         began = time.monotonic()
         child = born(line)
         if isinstance(death, float):
             patience = time.monotonic() + 60
-            while death >= 0 and newest_checkpoint(run) == newest:
+            while death >= 0 and newest_checkpoint(run) == old:
                 assert time.monotonic() < patience
                 time.sleep(0.01)
             time.sleep(abs(death))

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tfzoo.models import Beam, Greedy, Hypothesis, Limits, Sampling, decode
-from tfzoo.models.decoding import CHUNK, Strategy, _Beams, largest
+from tfzoo.models.beams import CHUNK, _Beams, largest
+from tfzoo.models.decoding import Strategy
 
 END = 0
 seeds = st.integers(0, 10**6)

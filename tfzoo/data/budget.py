@@ -16,16 +16,15 @@ class CountSampler(PlannedSampler):
         _positive("batch_size", batch_size)
         bounds = np.append(np.arange(0, count, batch_size), count)
         zeros = np.zeros(count, np.int64)
-        super().__init__(Plan(zeros, zeros, np.arange(count), bounds), shuffle, seed)
+        super().__init__(Plan(zeros, zeros, np.arange(count), bounds, zeros), shuffle, seed)
 
 
 class TokenBudgetSampler(PlannedSampler):
     """Batches of samples of like length, padded to at most `budget` tokens.
 
     lengths: (N,) tokens of each sample, or (N, 2) of its source and target: rows times the longest
-        fits the budget on
-    either side. Lengths are rounded up into buckets an eighth apart, so that samples of a bucket
-    mix; pairs of a bucket mix with those that lean to the same side, by about as many tokens.
+        fits the budget on either side. Lengths are rounded up into buckets an eighth apart, so that samples of a
+        bucket mix; pairs of a bucket mix with those that lean to the same side, by about as many tokens.
     Raises ValueError naming the first sample longer than the budget.
     """
 
@@ -64,7 +63,9 @@ class PackingSampler(PlannedSampler):
         starts = np.cumsum([0, *map(len, rows)])
         bounds = np.append(starts[: -1 : budget // width], starts[-1])
         owner = np.repeat(np.arange(len(rows)), list(map(len, rows)))
-        super().__init__(Plan(longest, places, owner, bounds), shuffle, seed)
+        super().__init__(
+            Plan(longest, places, owner, bounds, np.zeros(len(longest))), shuffle, seed
+        )
 
 
 def pack(lengths: np.ndarray, width: int) -> list[list[int]]:
@@ -97,13 +98,14 @@ def _longest(lengths: Sequence[int] | np.ndarray, budget: int) -> np.ndarray:
     return np.maximum(longest, 1)
 
 
-def _lean(lengths: np.ndarray, buckets: np.ndarray) -> np.ndarray | None:
-    """By how many tokens the source of each pair is longer than its target, (N,); negated in every other bucket.
+def _lean(lengths: np.ndarray, buckets: np.ndarray) -> np.ndarray:
+    """By how many tokens the source of each pair is longer than its target, (N,); what is no pair does not lean.
 
-    So neighbours are alike from one bucket to the next, where a batch may end the one and begin the other.
+    Every other bucket is turned round, so that neighbours are alike from one bucket to the next, where a batch may end
+    the one and begin the other.
     """
     if lengths.ndim == 1:
-        return None
+        return np.zeros(len(lengths))
     _, bucket = np.unique(buckets, return_inverse=True)
     return (lengths[:, 0] - lengths[:, 1]) * (-1) ** bucket
 

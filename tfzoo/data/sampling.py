@@ -31,16 +31,15 @@ class Plan(NamedTuple):
     """The shape of every epoch: places, to which samples of their kind are assigned anew.
 
     kinds: (N,) the kind of each sample (such as its length); places: (N,) the kind of each place;
-        rows: (N,) the row of
-    each place, not decreasing; bounds: (K+1,) batch k holds places bounds[k] to bounds[k+1];
-    lean: (N,) by which samples of a kind are ordered, but for some chance (`MIXED`), or None for any order.
+    rows: (N,) the row of each place, not decreasing; bounds: (K+1,) batch k holds places bounds[k] to bounds[k+1];
+    lean: (N,) by which samples of a kind are ordered, but for some chance (`MIXED`); all alike, they come in any order.
     """
 
     kinds: np.ndarray
     places: np.ndarray
     rows: np.ndarray
     bounds: np.ndarray
-    lean: np.ndarray | None = None
+    lean: np.ndarray
 
 
 MIXED = 0.3
@@ -110,8 +109,8 @@ class PlannedSampler(Sampler[list[Draw]]):
             batches = [batches[k] for k in chance.permutation(len(batches))]
             # Whole steps stay what they are on any number of processes.
             first = len(batches) - len(batches) % self._share()[1]
-        lean = np.zeros(len(kinds)) if self.plan.lean is None else self.plan.lean[mixed]
-        if self.shuffle and self.plan.lean is not None:
+        lean = self.plan.lean[mixed]
+        if self.shuffle:
             lean = lean + MIXED * lean.std() * chance.uniform(-1, 1, len(kinds))
         samples = np.empty(len(kinds), np.int64)
         samples[self._by_kind] = mixed[np.lexsort((lean, kinds[mixed]))]
