@@ -153,13 +153,25 @@ def test_select_and_to_keep_every_field():
     layout = Layout.full(3, 4, start=2)
     chosen = layout.select(torch.tensor([2, 0]))
     assert (chosen.shape, chosen.dense, chosen.start) == ((2, 4), True, 2)
+    assert chosen.sequences == (2, 4)
+    elsewhere = Layout.full(3, 4, "meta")
+    assert elsewhere.select(torch.tensor([2, 0], device="meta")).device.type == "meta"
+    assert elsewhere.extend(Layout.full(3, 1, "meta", start=4)).device.type == "meta"
     moved = layout.to("cpu")
     assert (moved.dense, moved.start) == (True, 2)
     packed = Layout(torch.tensor([[0, 1], [0, 0]]), torch.tensor([[1, 1], [1, 2]]))
     assert packed.select(torch.tensor([1])).segments.tolist() == [[1, 2]]
 
 
+def test_rows_folded_into_fewer_are_dense_as_any_other():
+    folded = Layout.full(4, 3).folded(2)
+    assert folded.positions.tolist() == Layout.full(2, 6).positions.tolist()
+    assert folded.select(torch.tensor([0])).positions.tolist() == [[0, 1, 2, 3, 4, 5]]
+
+
 def test_shapes_must_agree():
+    with pytest.raises(RuntimeError, match="Sizes of tensors must match"):
+        Layout.full(3, 2).extend(Layout.full(5, 1, start=2))
     with pytest.raises(ValueError, match=r"one shape \(B, T\), not \(1, 2\) and \(1, 3\)"):
         Layout(torch.zeros(1, 2), torch.zeros(1, 3))
     with pytest.raises(ValueError, match=r"\(2,\) and \(2,\)"):

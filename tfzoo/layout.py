@@ -81,7 +81,7 @@ class Layout:
         )
 
     def select(self, rows: Tensor) -> Layout:
-        """The layout of the given rows, (R,)."""
+        """The layout of the rows of these numbers, (R,)."""
         if self.dense:  # all rows are alike
             return Layout.full(len(rows), self.shape[1], self.device, self.start)
         return Layout(self.positions[rows], self.segments[rows], self.dense, self.start)
@@ -90,11 +90,10 @@ class Layout:
         """The same tokens in fewer rows, each several of these one after the other: for who asks for segments alone."""
         if rows == len(self.positions):
             return self
+        if self.dense:
+            return Layout.full(rows, self.positions.numel() // rows, self.device, self.start)
         return Layout(
-            self.positions.reshape(rows, -1),
-            self.segments.reshape(rows, -1),
-            self.dense,
-            self.start,
+            self.positions.reshape(rows, -1), self.segments.reshape(rows, -1), start=self.start
         )
 
     def head(self, length: int) -> Layout:
@@ -103,9 +102,10 @@ class Layout:
 
     def extend(self, other: Layout) -> Layout:
         """This layout followed by another along the sequence: (B, S) and (B, T) give (B, S + T)."""
-        rows, length = self.shape
-        if self.dense and other.dense and other.start == self.start + length:
-            return Layout.full(rows, length + other.shape[1], self.device, self.start)
+        (rows, length), (others, more) = self.shape, other.shape
+        follows = rows == others and other.start == self.start + length
+        if self.dense and other.dense and follows:
+            return Layout.full(rows, length + more, self.device, self.start)
         return Layout(
             torch.cat([self.positions, other.positions], dim=1),
             torch.cat([self.segments, other.segments], dim=1),

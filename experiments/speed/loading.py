@@ -24,11 +24,13 @@ from tfzoo.data.source import load
 from tfzoo.data.translation import TranslationData
 
 Pair = tuple[list[int], list[int]]
+ENOUGH = 50_000
+"""Pairs of a large set: others' batches of them are as those of all."""
 
 
 @dataclass
 class Epoch:
-    """Batches of each contestant's; `counts` says how many tokens counted in them."""
+    """Batches of each contestant's; `counts` says how many tokens counted in them, `padding` the share of an epoch."""
 
     name: str
     contestants: list[Contestant]
@@ -74,25 +76,27 @@ def translations(
     vocabulary, filler = data.facts.source.vocab_size, data.facts.source.pad
     room = replace(shape, length=2 * shape.length + 1, vocabulary=vocabulary)
     taken = list(islice(cycle(data.train_dataloader()), batches))
-    everything = list(pairs(data, max_length))
+    everything = list(islice(pairs(data, max_length), ENOUGH))
     each = min(sum(len(batch.source) for batch in taken) // batches, len(everything))
     torch.manual_seed(0)
     model, _ = translator(replace(room, batch=1), device).makers[OURS]()
     ours = trained_on(OURS, model, [_ours(model, b.to(device)) for b in taken], precision, device)
     contestants, counts = [ours], {OURS: sum(real(batch)[1] for batch in taken)}
     shares = {OURS: share_of_padding(data)}
-    for name, chosen in {
-        "transformers Marian": [everything[:each]],  # as random as any other, and long to compute
-        "Marian, by length": by_length(everything, each, batches),
-    }.items():
-        padded = [[pad([p[side] for p in rows], filler) for side in (0, 1)] for rows in chosen]
-        counts[name] = sum(len(side) for rows in chosen for pair in rows for side in pair)
-        shares[name] = padding(sum(side.numel() for pair in padded for side in pair), counts[name])
+    for name, rows, steps in (
+        ("transformers Marian", everything, 1),  # as random as any other, and long to compute
+        ("Marian, by length", sorted(everything, key=lambda pair: len(pair[0])), batches),
+    ):
+        epoch = [rows[start : start + each] for start in range(0, len(rows), each)]
+        shares[name] = padding(sum(map(padded, epoch)), sum(map(tokens, epoch)))
+        chosen = [epoch[len(epoch) * (2 * k + 1) // (2 * steps)] for k in range(steps)]
+        counts[name] = sum(map(tokens, chosen))
         torch.manual_seed(0)
         other = marian(room)
-        losses = [_marians(other, *(side.to(device) for side in pair), filler) for pair in padded]
+        sides = [[pad([pair[side] for pair in rows], filler) for side in (0, 1)] for rows in chosen]
+        losses = [_marians(other, *(side.to(device) for side in pair), filler) for pair in sides]
         contestants.append(trained_on(name, other, losses, precision, device))
-    return Epoch(f"real sentences, {batches} batches", contestants, counts, shares)
+    return Epoch("real sentences", contestants, counts, shares)
 
 
 def pairs(data: TranslationData, longest: int) -> Iterator[Pair]:
@@ -104,11 +108,13 @@ def pairs(data: TranslationData, longest: int) -> Iterator[Pair]:
         yield [*ids, data.source.eos], [data.target.bos, *theirs]
 
 
-def by_length(rows: list[Pair], each: int, batches: int) -> list[list[Pair]]:
-    """So many batches of rows in the order of their sources' length, evenly apart from the shortest to the longest."""
-    ordered = sorted(rows, key=lambda pair: len(pair[0]))
-    starts = [(len(rows) - each) * (2 * i + 1) // (2 * batches) for i in range(batches)]
-    return [ordered[start : start + each] for start in starts]
+def tokens(rows: list[Pair]) -> int:
+    return sum(len(side) for pair in rows for side in pair)
+
+
+def padded(rows: list[Pair]) -> int:
+    """How many tokens there are once all are as long as the longest."""
+    return len(rows) * sum(max(len(pair[side]) for pair in rows) for side in (0, 1))
 
 
 def pad(rows: list[list[int]], filler: int) -> Tensor:

@@ -56,16 +56,40 @@ def test_some_rows_of_a_weight_are_a_weight():
             assert torch.allclose(found, whole[..., part], atol=1e-5)
 
 
+@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="only MKL has such products")
 def test_rows_may_lie_anywhere():
-    layer, x = Linear(48, WIDE), torch.randn(3, 2, 48)
+    layer, x, many = Linear(48, WIDE), torch.randn(3, 2, 48), torch.randn(20, 2, 48)
     with torch.no_grad():
         for rows in (
             x[:, -1:],
             x.transpose(0, 1),
-            x[..., ::2].repeat(1, 1, 2),
+            torch.randn(3, 96)[:, ::2],
             x[1, 1].expand(3, 48),
+            many[:, -1:],
         ):
-            assert torch.allclose(layer(rows), F.linear(rows, layer.weight, layer.bias), atol=1e-5)
+            with Products() as made:
+                found = layer(rows)
+            assert made.parts == 1
+            assert torch.allclose(found, F.linear(rows, layer.weight, layer.bias), atol=1e-5)
+
+
+@torch.no_grad()
+def test_rows_of_another_width_are_refused_as_ever():
+    for shape in ((1, 60), (5, 50), (3, 1, 50), (2, 24)):
+        with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+            Linear(48, WIDE)(torch.randn(shape))
+    assert Linear(0, 5)(torch.randn(2, 0)).shape == (2, 5)
+    assert Linear(48, WIDE)(torch.randn(0, 48)).shape == (0, WIDE)
+
+
+@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="only MKL has such products")
+def test_a_weight_with_few_outputs_for_each_row_is_multiplied_whole():
+    layer = Linear(WIDE, 48)
+    with torch.no_grad(), Products() as made:
+        layer(torch.randn(48 // FLAT, WIDE))
+        assert (made.parts, made.whole) == (1, 0)
+        layer(torch.randn(48 // FLAT + 1, WIDE))
+    assert (made.parts, made.whole) == (1, 1)
 
 
 def test_everything_else_is_torchs_own():
@@ -76,7 +100,6 @@ def test_everything_else_is_torchs_own():
         with torch.no_grad():
             small(x)
             layer(torch.randn(MANY + 1, 48))
-            Linear(WIDE, 48)(torch.randn(48 // FLAT + 1, WIDE))
             linear(x, torch.randn(48, WIDE).t())
             with torch.autocast("cpu", torch.bfloat16):
                 layer(x)
@@ -85,7 +108,7 @@ def test_everything_else_is_torchs_own():
             linear(x, torch.randn(WIDE, 48).as_subclass(Spread))
             Linear(48, WIDE, device="meta")(x.to("meta"))
             layer.double()(x.double())
-    assert (made.parts, made.whole) == (0, 10)
+    assert (made.parts, made.whole) == (0, 9)
 
 
 def test_a_compiled_layer_is_one_product():

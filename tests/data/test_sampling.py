@@ -44,6 +44,26 @@ def test_every_sample_once_and_never_above_the_budget(lengths, budget, packed, s
         assert len(rows) * max(rows.values()) <= budget
 
 
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        CountSampler(64, 4, shuffle=True),
+        TokenBudgetSampler([17, 18] * 32, 4 * 18, shuffle=True),
+        PackingSampler([4] * 64, 16, 16, shuffle=True),
+    ],
+    ids=["count", "budget", "packing"],
+)
+def test_samples_of_a_kind_meet_by_chance_alone(sampler):
+    """Of 96 pairs in batches of 4, one in 21 meets again in the next epoch; half of all are of two parities."""
+    met = []
+    for epoch in range(2):
+        sampler.set_epoch(epoch)
+        met.append({pair for b in sampler for pair in combinations(sorted(d.sample for d in b), 2)})
+    assert [len(pairs) for pairs in met] == [96, 96]
+    assert len(met[0] & met[1]) < 16
+    assert 24 < sum((one + other) % 2 for one, other in met[0]) < 72
+
+
 @settings(deadline=None, max_examples=40)
 @given(
     pairs=st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=50),

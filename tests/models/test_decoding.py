@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -280,7 +281,17 @@ class TestLimits:
 
     def test_no_tokens_and_no_rows(self, strategy):
         assert run(strategy, Limits(END, 0), rows=2) == [[Hypothesis([], 0.0)]] * 2
-        assert run(strategy, Limits(END, 1), rows=3) == run(strategy, Limits(END, 1), rows=3)
+        assert run(strategy, Limits(END, 3), rows=0) == []
+
+    def test_logits_may_be_one_row_seen_many_times(self, strategy):
+        class Alike(Toy):
+            def __call__(self, tokens: Tensor) -> Tensor:
+                return torch.zeros(1, 5).expand(len(super().__call__(tokens)), -1)
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found = decode(Alike(0, 5), prompt(3), strategy, Limits(None, 2))
+        assert [len(hypotheses[0].tokens) for hypotheses in found] == [2, 2, 2]
 
 
 def naive(logits: list[float], sampling: Sampling) -> list[float]:

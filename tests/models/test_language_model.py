@@ -143,6 +143,23 @@ def test_padded_prompts_forget_as_each_alone_would(lengths, end):
     same(got, [[naive_greedy(net, prompt, limits)] for prompt in alone])
 
 
+def test_tokens_may_come_in_one_tensor_again_and_again():
+    """What was said before stays as it was said, also where it is read once more."""
+    net, said = model(max_length=6), [3, 1, 4, 1, 5, 2, 5]
+    one, each = net.steps(Layout.full(1, 1)), net.steps(Layout.full(1, 1))
+    again = torch.zeros(1, 1, dtype=torch.long)
+    with torch.no_grad():
+        for token in said:
+            found, expected = one(again.fill_(token)), each(torch.tensor([[token]]))
+            assert torch.equal(found, expected)
+
+
+@torch.no_grad()
+def test_nothing_to_read_gives_nothing():
+    assert model()(torch.zeros(0, 3, dtype=torch.long), Layout.full(0, 3)).shape == (0, 3, V)
+    assert model()(torch.zeros(2, 0, dtype=torch.long), Layout.full(2, 0)).shape == (2, 0, V)
+
+
 def test_a_decoding_of_known_length_takes_no_more_room():
     net = model(max_length=24)
     tokens, layout, alone = prompts(5, 3)

@@ -129,7 +129,7 @@ class Attention(nn.Module):
         return linear(x, self.project.weight[rows], None if bias is None else bias[rows])
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.view(*x.shape[:-1], -1, self.head_dim).transpose(1, 2)
+        return x.view(*x.shape[:-1], x.shape[-1] // self.head_dim, self.head_dim).transpose(1, 2)
 
 
 @contextmanager

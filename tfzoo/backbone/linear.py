@@ -26,11 +26,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or not x.is_cpu or not MKL:
         return F.linear(x, weight, bias)
     out, width = weight.shape
-    rows = x.numel() // width
     if (
-        rows <= MANY
+        out * width >= SMALL
+        and x.shape[-1] == width
+        and (rows := x.numel() // width) <= MANY
         and FLAT * rows <= out
-        and out * width >= SMALL
         and x.dtype == weight.dtype == torch.float32
         and type(weight) in PLAIN
         and weight.is_contiguous()
@@ -48,12 +48,11 @@ def _by_parts(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     caches: each view saved, and each question, counts.
     """
     out, width = weight.shape
-    rows = x.numel() // width
     if rest := out % PARTS:
-        whole = linear(x, weight[:-rest], None if bias is None else bias[:-rest])
+        whole = _by_parts(x, weight[:-rest], None if bias is None else bias[:-rest])
         last = F.linear(x, weight[-rest:], None if bias is None else bias[-rest:])
         return torch.cat([whole, last], dim=-1)
-    parts = weight.view(PARTS, -1, width)
+    rows, parts = x.numel() // width, weight.view(PARTS, -1, width)
     if rows <= FEW:
         # Each part is multiplied with the rows as columns. With a step of 1 between columns, of one row as good as any
         # other, MKL takes three times as long.

@@ -110,7 +110,7 @@ class PlannedSampler(Sampler[list[Draw]]):
             # Whole steps stay what they are on any number of processes.
             first = len(batches) - len(batches) % self._share()[1]
         lean = self.plan.lean[mixed]
-        if self.shuffle:
+        if self.shuffle and len(lean):
             lean = lean + MIXED * lean.std() * chance.uniform(-1, 1, len(kinds))
         samples = np.empty(len(kinds), np.int64)
         samples[self._by_kind] = mixed[np.lexsort((lean, kinds[mixed]))]

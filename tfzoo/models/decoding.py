@@ -78,14 +78,19 @@ def decode(
     steps: Steps, prompt: Tensor, strategy: Strategy, limits: Limits
 ) -> list[list[Hypothesis]]:
     """Decode after `prompt` (B, T); returns for each row its hypotheses, best first."""
-    if limits.max_tokens < 1:
+    if limits.max_tokens < 1 or not len(prompt):
         return [[Hypothesis([], 0.0)] for _ in prompt]
     search = strategy.begin(len(prompt), limits, prompt.device)
-    forbidden = torch.tensor(limits.forbidden, dtype=torch.long, device=prompt.device)
-    logits = steps(prompt)
-    while (chosen := search.advance(logits.index_fill_(-1, forbidden, -math.inf))) is not None:
-        rows, tokens = chosen
+    forbidden = torch.tensor(list(limits.forbidden), dtype=torch.long, device=prompt.device)
+    tokens = prompt
+    while True:
+        logits = steps(tokens)
+        if len(forbidden):
+            logits.index_fill_(-1, forbidden, -math.inf)
+        chosen = search.advance(logits)
+        if chosen is None:
+            return search.result()
+        rows, following = chosen
         if rows is not None:
             steps.reorder(rows, search.beams)
-        logits = steps(tokens[:, None])
-    return search.result()
+        tokens = following[:, None]

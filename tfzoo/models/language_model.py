@@ -57,11 +57,11 @@ class LanguageModelSteps:
             )
         self.model, self.layout = model, prompt
         self.cache = model.decoder.cache(longest if capacity is None else min(capacity, longest))
-        self.tokens: list[Tensor] = []  # side by side, all there were
+        self.tokens: list[Tensor] = []  # what may be read again, in pieces that belong side by side
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """tokens: first the prompts (B, T), then one (R, 1) at a time; returns logits after the last, (R, V)."""
-        self.tokens.append(tokens)
+        self.tokens.append(tokens.clone())
         if len(self.tokens) == 1:  # the prompts
             x = self.model.hidden(tokens, self.layout, self.cache)
             # Prompts of several lengths end at different places.
