@@ -93,7 +93,9 @@ def translations(
         counts[name] = sum(map(tokens, chosen))
         torch.manual_seed(0)
         other = marian(room)
-        sides = [[pad([pair[side] for pair in rows], filler) for side in (0, 1)] for rows in chosen]
+        sides = [
+            [pad([pair[side] for pair in batch], filler) for side in (0, 1)] for batch in chosen
+        ]
         losses = [_marians(other, *(side.to(device) for side in pair), filler) for pair in sides]
         contestants.append(trained_on(name, other, losses, precision, device))
     return Epoch("real sentences", contestants, counts, shares)
