@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import random
@@ -128,6 +129,43 @@ def test_a_run_resumed_from_any_checkpoint_is_the_run_never_stopped(
         for file in numbered(run / "checkpoints"):
             ours, theirs = progress(whole / "checkpoints" / file.name), progress(file)
             assert ours == theirs, (step, file.name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--data.batch_size=2"],
+        ["--data.batch_size=99"],
+        ["--data.batch_size=1", "--trainer.accumulate_grad_batches=3"],
+        ["--data.batch_size=2", "--data.streaming=true", "--data.shuffle_buffer=4"],
+    ],
+    ids=["several batches an epoch", "one batch an epoch", "accumulated", "streamed"],
+)
+@pytest.mark.parametrize("interval", [2, 3, 100])
+@pytest.mark.parametrize("end", [4, 5])
+def test_a_run_that_came_to_its_end_goes_on_as_if_it_had_not(
+    end, interval, more, experiment, tmp_path
+):
+    """Whether or not what is asked for later would have validated there, as a run shorter than its interval does."""
+
+    def run(folder: str, steps: int) -> Path:
+        arguments = ["fit", "-c", str(experiment("ImageClassification")), "--run_id=1"]
+        settings = [f"--trainer.max_steps={steps}", f"--trainer.val_check_interval={interval}"]
+        settings += ["--trainer.log_every_n_steps=1", *more]
+        settings += ["--model.schedule=Constant"]  # others know of the end
+        assert main([*arguments, *settings, f"--runs={tmp_path / folder}"]) == 0
+        return tmp_path / folder / "imageclassification/1"
+
+    def learned(run: Path) -> list[tuple[str, str]]:
+        with (run / "metrics.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        return [(row["step"], row["train/loss"]) for row in rows if row["train/loss"]]
+
+    whole, parted = run("whole", 9), run("parted", end)
+    assert main(["resume", str(parted), "--trainer.max_steps=9"]) == 0
+    assert len(learned(whole)) == 9
+    assert learned(parted) == learned(whole)
 
 
 def progress(checkpoint: Path) -> dict:

@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import math
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import forked
 import pytest
 import yaml
 
+from tfzoo import signals
 from tfzoo.baselines import ACCURACY, NATS, Figure
 from tfzoo.cli import demo, main
 from tfzoo.cli.comparison import Comparison, markdown
@@ -119,6 +122,22 @@ def test_one_failure_leaves_the_others_their_turn(stubbed, capsys):
     assert "97.00" in told.out
     assert "classify runs/reviews" in told.out
     assert "classify runs/digits" not in told.out
+
+
+def test_who_asks_it_to_stop_is_told_how_to_go_on(stubbed, capsys, monkeypatch):
+    usual = demo._train
+
+    def asked(file, *rest):
+        signals.be_patient()  # as a training is
+        if file.stem == "digits":
+            os.kill(os.getpid(), signal.SIGTERM)
+        return usual(file, *rest)
+
+    monkeypatch.setattr(demo, "_train", asked)
+    assert main(["demo"]) == 128 + signal.SIGTERM
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("tfzoo: SIGTERM: stopped before shakespeare; ")
+    assert line.endswith("demo --only shakespeare trains what is left")
 
 
 def test_baselines_only_trains_nothing(stubbed, capsys, monkeypatch):

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 import tfzoo
+from tfzoo import signals
 from tfzoo.baselines import ACCURACY, BASELINES, BLEU, CHRF, NATS, Figure, Metric
 from tfzoo.cli.apply import Parser
 from tfzoo.cli.comparison import COLUMNS, Comparison, markdown, notes, terminal
@@ -103,6 +104,10 @@ def demo(arguments: list[str]) -> None:
     }
     trained: dict[str, Trained] = {}
     for number, name in enumerate(names, start=1):
+        if request := signals.received():  # since the last training's end, which heeded none
+            others = ",".join(names[number - 1 :])
+            told = f"stopped before {name}; {program()} demo --only {others} trains what is left"
+            raise signals.Stopped(request, told)
         console.rule(f"{name}, {number} of {len(names)}")
         try:
             trained[name] = _train(files[name], runs, _beside(name, baselines[name]))

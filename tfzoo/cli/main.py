@@ -74,7 +74,9 @@ COMMANDS = {
         "classify text or image files with a checkpoint", "tfzoo.cli.apply:classify"
     ),
     "generate": Command("go on with a text by a checkpoint", "tfzoo.cli.apply:generate"),
-    "demo": Command("train and compare the four embedded experiments", "tfzoo.cli.demo:demo"),
+    "demo": Command(
+        "train and compare the four embedded experiments", "tfzoo.cli.demo:demo", trains=True
+    ),
 }
 
 

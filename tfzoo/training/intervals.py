@@ -25,9 +25,15 @@ def set_intervals(trainer: Trainer, batches_per_step: int | None) -> None:
             interval = max(1, interval // devices)
     # A run shorter than its interval is validated once, at its end: it has a best checkpoint too.
     batches = trainer.max_steps * trainer.accumulate_grad_batches
-    if isinstance(interval, int) and batches > 0:
-        interval = min(interval, batches)
+    if isinstance(interval, int) and 0 < batches < interval:
+        interval = batches
+        trainer.validates_early = True  # type: ignore[attr-defined]
     trainer.val_check_interval = interval
+
+
+def validates_early(trainer: Trainer) -> bool:
+    """Whether a run validates at its end alone, where one that goes on from there would not have."""
+    return getattr(trainer, "validates_early", False)
 
 
 def check_counts(settings: Mapping[str, Any]) -> None:

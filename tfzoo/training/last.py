@@ -14,6 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from tfzoo.tracking.runs import numbered, remove, sweep
 from tfzoo.training.background import BackgroundCheckpointIO
 from tfzoo.training.guard import is_doubtful
+from tfzoo.training.intervals import validates_early
 from tfzoo.training.moved import at_home
 
 DRAFT = ".{}.draft"
@@ -59,6 +60,7 @@ class Last(Checkpoint):
         self.logged: list[Path] = []  # those of them whose step is
         self.turns = False  # what is being saved follows the last batch of an epoch
         self.idles = False  # and a validation
+        self.rewinds = False  # to before a validation, which a longer run would not have had
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self.dirpath is None:
@@ -89,6 +91,10 @@ class Last(Checkpoint):
             loop = checkpoint["loops"]["fit_loop"]
             end_epoch(loop)
             loop["epoch_loop.state_dict"]["_batches_that_stepped"] -= self.idles
+        if self.rewinds:
+            batches = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+            for progress in (batches["total"], batches["current"]):
+                progress["completed"] = progress["processed"] - 1
 
     def on_validation_end(self, trainer: Any, pl_module: LightningModule) -> None:
         fits = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
@@ -99,10 +105,14 @@ class Last(Checkpoint):
         else:
             # Resumed between an epoch's last batch and the next epoch, Lightning begins a stream twice.
             streams = trainer.num_training_batches == float("inf")
-            self.turns = streams and trainer.fit_loop.epoch_loop._num_ready_batches_reached()
-            self.idles = _idles(trainer)
+            over, early = (
+                trainer.fit_loop.epoch_loop._num_ready_batches_reached(),
+                validates_early(trainer),
+            )
+            self.turns, self.rewinds = (streams or early) and over, early and not over
+            self.idles = _idles(trainer) and not early
             self._save(trainer)
-            self.turns = self.idles = False
+            self.turns = self.idles = self.rewinds = False
             self._name(trainer)
 
     def _is_last_step(self, trainer: Trainer) -> bool:
