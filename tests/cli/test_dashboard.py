@@ -298,5 +298,5 @@ def test_no_such_folder(tmp_path, unserved, capsys):
 def test_without_the_extra(runs, unserved, capsys, monkeypatch):
     monkeypatch.setattr("tfzoo.cli.dashboard.find_spec", lambda _: None)
     assert told(capsys, str(runs)) == (
-        "tfzoo: error: the dashboard needs its extra: pip install tfzoo[dashboard]"
+        'tfzoo: error: the dashboard needs its extra: pip install "tfzoo[dashboard]"'
     )

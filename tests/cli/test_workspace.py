@@ -73,4 +73,4 @@ class TestRefusals:
     def test_a_package_that_is_missing(self, monkeypatch, capsys):
         monkeypatch.setattr(workspace, "find_spec", lambda name: None)
         assert main(["workspace"]) == 2
-        assert "install tfzoo[workspace]" in capsys.readouterr().err
+        assert 'install "tfzoo[workspace]"' in capsys.readouterr().err

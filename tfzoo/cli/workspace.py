@@ -51,7 +51,7 @@ def workspace(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     if find_spec("wandb_workspaces") is None:
         raise ValueError(
-            "saved views need the package wandb-workspaces: pip install tfzoo[workspace]"
+            'saved views need the package wandb-workspaces: pip install "tfzoo[workspace]"'
         )
     check_server()
     logged = logged_by(options.runs, options.experiment)
