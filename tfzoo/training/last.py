@@ -100,15 +100,13 @@ class Last(Checkpoint):
         fits = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
         if trainer.fast_dev_run or not fits:
             return
-        if trainer.fit_loop.epoch_loop._should_accumulate():
+        loop = trainer.fit_loop.epoch_loop
+        if loop._should_accumulate():
             self.waits = True
         else:
             # Resumed between an epoch's last batch and the next epoch, Lightning begins a stream twice.
             streams = trainer.num_training_batches == float("inf")
-            over, early = (
-                trainer.fit_loop.epoch_loop._num_ready_batches_reached(),
-                validates_early(trainer),
-            )
+            over, early = loop._num_ready_batches_reached(), validates_early(trainer)
             self.turns, self.rewinds = (streams or early) and over, early and not over
             self.idles = _idles(trainer) and not early
             self._save(trainer)
