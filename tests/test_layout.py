@@ -1,5 +1,7 @@
 """Laws of the layout: its lowering says the same as the one rule, and picks the cheapest form that does."""
 
+import copy
+import pickle
 import subprocess
 import sys
 
@@ -147,6 +149,38 @@ def test_extend_is_dense_only_where_positions_go_on():
     assert first.extend(Layout.full(1, 2, start=3)).dense
     assert not first.extend(Layout.full(1, 2)).dense
     assert not first.extend(Layout.padded(torch.tensor([1]), 2)).dense
+
+
+def test_full_layouts_have_no_tensors_until_they_are_asked_for(monkeypatch):
+    with monkeypatch.context() as patched:
+        for maker in ("arange", "ones"):
+            patched.setattr(torch, maker, forbidden)
+        prompt, new = Layout.full(2, 5, "cpu"), Layout.full(2, 1, "cpu", start=5)
+        keys = prompt.extend(new).select(torch.tensor([1, 0]))
+        assert lower(new, keys, causal=True) == Mask()
+        assert (keys.shape, keys.device.type, keys.dense) == ((2, 6), "cpu", True)
+    for same in (keys, pickle.loads(pickle.dumps(keys)), copy.deepcopy(keys)):
+        assert same.positions.tolist() == 2 * [[0, 1, 2, 3, 4, 5]]
+        assert same.segments.tolist() == 2 * [6 * [1]]
+        assert same.shape == same.positions.shape == same.segments.shape
+    with torch.device("meta"):
+        elsewhere = Layout.full(1, 2)
+    assert elsewhere.positions.device.type == elsewhere.segments.device.type == "meta"
+
+
+def test_a_layout_may_be_evaluated_first_and_learned_from_later():
+    layout, table = Layout.full(1, 3), torch.nn.Embedding(5, 2)
+    with torch.inference_mode():
+        table(layout.positions + layout.segments)
+    table(layout.positions).sum().backward()
+    table(layout.segments).sum().backward()
+
+
+def test_undeclared_is_the_same_and_not_known_to_be_dense():
+    layout = Layout.full(2, 3, start=1).undeclared()
+    assert (layout.dense, layout.start, layout.sequences) == (False, 1, (2, 3))
+    assert layout.positions.tolist() == 2 * [[1, 2, 3]]
+    assert lower(layout, layout, causal=False).visible.all()
 
 
 def test_select_and_to_keep_every_field():

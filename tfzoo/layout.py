@@ -6,6 +6,7 @@ Letters: B batch, T query length, S key length.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -42,8 +43,8 @@ class Layout:
         batch: int, length: int, device: torch.device | str | None = None, start: int = 0
     ) -> Layout:
         """The layout of B sequences of exactly `length` tokens, from position `start` on."""
-        positions = torch.arange(start, start + length, device=device).expand(batch, length)
-        return Layout(positions, torch.ones_like(positions), True, start, (batch, length))
+        where = torch.get_default_device() if device is None else torch.device(device)
+        return _Full(batch, length, where, start)
 
     @staticmethod
     def padded(lengths: Tensor, length: int) -> Layout:
@@ -80,6 +81,10 @@ class Layout:
             self.sequences,
         )
 
+    def undeclared(self) -> Layout:
+        """The same, not known to be dense: as those are in whose place it stands."""
+        return Layout(self.positions, self.segments, start=self.start, sequences=self.sequences)
+
     def select(self, rows: Tensor) -> Layout:
         """The layout of the rows of these numbers, (R,)."""
         if self.dense:  # all rows are alike
@@ -111,6 +116,39 @@ class Layout:
             torch.cat([self.segments, other.segments], dim=1),
             start=self.start,
         )
+
+
+class _Full(Layout):
+    """A dense layout, whose tensors are made when they are asked for: a decoding, with one for every token, never does.
+
+    They are made outside of inference mode, for a batch may be evaluated first and learned from later.
+    """
+
+    _shape: torch.Size
+    _device: torch.device
+
+    def __init__(self, batch: int, length: int, device: torch.device, start: int) -> None:
+        shape = torch.Size((batch, length))
+        vars(self).update(dense=True, start=start, sequences=shape, _shape=shape, _device=device)
+
+    @property
+    def shape(self) -> torch.Size:
+        return self._shape
+
+    @property
+    def device(self) -> torch.device:
+        return self._device
+
+    @cached_property
+    def positions(self) -> Tensor:
+        with torch.inference_mode(False):
+            row = torch.arange(self.start, self.start + self.shape[1], device=self.device)
+            return row.expand(self.shape)
+
+    @cached_property
+    def segments(self) -> Tensor:
+        with torch.inference_mode(False):
+            return torch.ones(self.shape, dtype=torch.long, device=self.device)
 
 
 class Mask(NamedTuple):

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from tfzoo.backbone import Block, FeedForward, TransformerConfig
+from tfzoo.backbone.block import TOKEN, gelu
 from tfzoo.layout import Layout, Mask, lower
 
 TINY = {"dim": 32, "depth": 2, "heads": 4, "hidden": 48, "dropout": 0.0}
@@ -110,6 +111,17 @@ def test_feed_forward_is_its_formula(activation, function):
     x = torch.randn(2, 3, 32)
     expected = F.linear(function(layer.expand(x)), layer.output.weight, layer.output.bias)
     torch.testing.assert_close(layer(x), expected)
+    with torch.inference_mode():
+        torch.testing.assert_close(layer(x), expected)
+
+
+@torch.inference_mode()
+def test_gelu_is_torchs_of_any_numbers():
+    rows = torch.randn(4, TOKEN)
+    for x in (rows, rows[:1], rows[:1, :-1], rows[:1, ::2], rows[:, :8].t(), rows[0, :2], rows[:0]):
+        found = gelu(x)
+        assert found.shape == x.shape
+        torch.testing.assert_close(found, F.gelu(x))
 
 
 @pytest.mark.parametrize("placement", ["pre", "post"])

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
-from tfzoo.backbone import Linear, linear
-from tfzoo.backbone.linear import FEW, FLAT, MANY, SMALL
+from tfzoo.backbone import Linear, linear, weights_stay
+from tfzoo.backbone.linear import FEW, FLAT, MANY, SMALL, parted
 
 WIDE = SMALL // 48 // 8 * 8 + 8  # outputs of a layer just large enough
 
@@ -118,6 +118,49 @@ def test_a_compiled_layer_is_one_product():
         seen.extend(node.target for node in graph.graph.nodes if node.op == "call_function")
         return graph.forward
 
-    with torch.no_grad():
+    with torch.no_grad(), weights_stay():
         torch.compile(layer, backend=backend, fullgraph=True)(torch.randn(1, 48))
     assert seen == [F.linear]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("inputs", "outputs"), [(48, WIDE), (48, WIDE + 3), (48, 48), (WIDE, 48)])
+def test_where_weights_stay_a_layer_is_what_it_is_elsewhere(inputs, outputs, bias):
+    layer = Linear(inputs, outputs, bias=bias)
+    with weights_stay():
+        for shape in ((1, 1), (3, 1), (FEW + 1, 1), (MANY + 1,), (0,), ()):
+            x = torch.randn(*shape, inputs)
+            found = layer(x)
+            assert found.is_contiguous()
+            assert torch.allclose(found, F.linear(x, layer.weight, layer.bias), atol=1e-5)
+        layer.weight.mul_(2)
+        assert torch.allclose(layer(x), F.linear(x, layer.weight, layer.bias), atol=1e-5)
+        with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+            layer(torch.randn(2, inputs // 2))
+
+
+@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="only MKL has such products")
+@torch.no_grad()
+def test_where_weights_stay_a_layer_is_asked_once():
+    layers, x = [Linear(48, WIDE), Linear(48, 48)], torch.randn(1, 48)
+    with mock.patch(f"{Linear.__module__}.parted", wraps=parted) as asked:
+        for _ in range(2):
+            with weights_stay():
+                for layer in 3 * layers:
+                    layer(x)
+        assert asked.call_count == 4
+        layers[0](x)
+        assert asked.call_count == 5
+
+
+def test_where_weights_stay_what_is_learned_from_or_half_as_precise_is_torchs_own():
+    layer, x = Linear(48, WIDE), torch.randn(1, 48)
+    with Products() as made:
+        with weights_stay():
+            layer(x).sum().backward()
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16), weights_stay():
+            assert layer(x).dtype == torch.bfloat16
+    assert (made.parts, made.whole) == (0, 2)
+    with torch.no_grad(), weights_stay(), torch.autocast("cpu", torch.bfloat16):
+        assert layer(x).dtype == torch.bfloat16

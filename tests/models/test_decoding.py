@@ -5,6 +5,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from unittest import mock
 
 import pytest
 import torch
@@ -12,7 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tfzoo.models import Beam, Greedy, Hypothesis, Limits, Sampling, decode
+from tfzoo.backbone import Linear, TransformerConfig
+from tfzoo.backbone.linear import parted
+from tfzoo.layout import Layout
+from tfzoo.models import Beam, Greedy, Hypothesis, LanguageModel, Limits, Sampling, decode
 from tfzoo.models.beams import CHUNK, _Beams, largest
 from tfzoo.models.decoding import Strategy
 
@@ -380,3 +384,13 @@ def test_the_largest_of_many_are_found_by_chunks(vocabulary, count):
         assert torch.equal(logits.gather(1, found), logits.topk(count).values)
         assert found[1, 0] == vocabulary - 1
         assert all(len(set(row)) == count for row in found.tolist())
+
+
+@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="only MKL has such products")
+def test_a_decoding_asks_a_layer_once():
+    config = TransformerConfig(dim=32, depth=2, heads=4, max_length=16)
+    model, prompt = LanguageModel(config, 7).eval(), torch.tensor([[1, 2]])
+    with mock.patch(f"{Linear.__module__}.parted", wraps=parted) as asked:
+        decode(model.steps(Layout.full(1, 2)), prompt, Greedy(), Limits(None, 5))
+    layers = sum(isinstance(part, Linear) for part in model.modules())
+    assert asked.call_count == layers + 5  # an embedding gives logits, and is asked for each

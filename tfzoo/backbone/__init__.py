@@ -4,7 +4,7 @@ from tfzoo.backbone.attention import Attention, capture, explicit, fused
 from tfzoo.backbone.block import Block, FeedForward, Residual
 from tfzoo.backbone.cache import Cache, CrossCache, SelfCache, StateCache
 from tfzoo.backbone.config import Network, TransformerConfig
-from tfzoo.backbone.linear import Linear, linear
+from tfzoo.backbone.linear import Linear, linear, weights_stay
 from tfzoo.backbone.positions import (
     LearnedPositions,
     Positions,
@@ -43,4 +43,5 @@ __all__ = [
     "linear",
     "stack_for",
     "units",
+    "weights_stay",
 ]

@@ -112,12 +112,12 @@ class Attention(nn.Module):
             )
         if self.stretch is not None:
             query = query * self.stretch
-        rows = len(query)
-        if rows != len(key):  # several of them share a memory: they ask it together
-            query = query.unflatten(0, (len(key), -1)).transpose(1, 2).flatten(2, 3)
+        rows, memories = query.shape[0], key.shape[0]
+        if rows != memories:  # several of them share a memory: they ask it together
+            query = query.unflatten(0, (memories, -1)).transpose(1, 2).flatten(2, 3)
         heads = self.kernel(query, key, value, mask, self.dropout if self.training else 0.0)
-        if rows != len(key):
-            heads = heads.unflatten(2, (rows // len(key), -1)).transpose(1, 2).flatten(0, 1)
+        if rows != memories:
+            heads = heads.unflatten(2, (rows // memories, -1)).transpose(1, 2).flatten(0, 1)
         return self.output(heads.transpose(1, 2).flatten(2))
 
     def _key_value(self, memory: Tensor) -> tuple[Tensor, Tensor]:

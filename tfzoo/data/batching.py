@@ -6,7 +6,6 @@ Letters: B rows, T (or S) tokens a row, N texts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Self, dataclass_transform
 
 import numpy as np
@@ -135,7 +134,7 @@ def lay(rows: Rows, fill: int) -> tuple[Tensor, Layout]:
 def padded_zeros(rows: int, length: int) -> tuple[Tensor, Layout]:
     """Tokens (B, T) of sequences of the longest length, for a plan: in a layout like those of other lengths beside."""
     layout = Layout.full(rows, length)
-    return torch.zeros(rows, length, dtype=torch.long), replace(layout, dense=False)
+    return torch.zeros(rows, length, dtype=torch.long), layout.undeclared()
 
 
 def _packed(rows: Rows) -> Layout:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -148,7 +148,7 @@ class GenerationData(TaskData):
         shape = self.batch_size, facts.context
         tokens, layout = torch.zeros(shape, dtype=torch.long), Layout.full(*shape)
         if self.rows_are == "documents":  # one may end within a window
-            layout = replace(layout, dense=False)
+            layout = layout.undeclared()
         return LanguageBatch(tokens, layout, torch.zeros_like(tokens))
 
     def batches(self, encoded: _Stream, shuffle: bool, seed: int) -> Split:

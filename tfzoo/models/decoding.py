@@ -14,6 +14,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from tfzoo.backbone import weights_stay
+
 
 class Steps(Protocol):
     """A decoding under way, of any network."""
@@ -83,14 +85,15 @@ def decode(
     search = strategy.begin(len(prompt), limits, prompt.device)
     forbidden = torch.tensor(list(limits.forbidden), dtype=torch.long, device=prompt.device)
     tokens = prompt
-    while True:
-        logits = steps(tokens)
-        if len(forbidden):
-            logits.index_fill_(-1, forbidden, -math.inf)
-        chosen = search.advance(logits)
-        if chosen is None:
-            return search.result()
-        rows, following = chosen
-        if rows is not None:
-            steps.reorder(rows, search.beams)
-        tokens = following[:, None]
+    with weights_stay():
+        while True:
+            logits = steps(tokens)
+            if len(forbidden):
+                logits.index_fill_(-1, forbidden, -math.inf)
+            chosen = search.advance(logits)
+            if chosen is None:
+                return search.result()
+            rows, following = chosen
+            if rows is not None:
+                steps.reorder(rows, search.beams)
+            tokens = following[:, None]
