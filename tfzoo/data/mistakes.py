@@ -11,6 +11,8 @@ from pathlib import Path
 
 from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
+from tfzoo.data.parallel import texts_of
+
 TEXTUAL = (".txt", ".csv", ".tsv", ".json", ".jsonl")
 
 
@@ -39,8 +41,11 @@ def explained(path: str) -> Iterator[None]:
 
 def unreadable(path: str, error: BaseException) -> Exception:
     """The first cause of an error, unless a file's encoding says more."""
-    for file in sorted(files(Path(path).expanduser())):
-        if file.suffix.lower() in TEXTUAL and (wrong := _no_utf8(file)):
+    place = Path(path).expanduser()
+    textual = [file for file in files(place) if file.suffix.lower() in TEXTUAL]
+    parallel = [file for languages in texts_of(place).values() for file in languages.values()]
+    for file in [*sorted(textual), *parallel]:
+        if wrong := _no_utf8(file):
             return ValueError(
                 f"{file} is not UTF-8 text: {wrong}; save it as UTF-8, "
                 "or leave such lines out with data.skip_broken true"

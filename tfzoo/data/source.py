@@ -18,7 +18,7 @@ import huggingface_hub
 import numpy as np
 from datasets import Dataset, DatasetDict, Image, IterableDataset
 
-from tfzoo.data import corpora
+from tfzoo.data import corpora, parallel
 from tfzoo.data.bars import bar
 from tfzoo.data.mistakes import TEXTUAL, explained, files
 
@@ -186,11 +186,15 @@ def _local(
         and not set(suffixes) - {".txt", ".md", ""}
     ):
         common["sample_by"] = "document"
-    if replace and suffixes and not set(suffixes) - {*TEXTUAL, ".md", ""}:
+    tables = suffixes.keys() & READERS.keys() - {".txt"}
+    texts = {} if tables else parallel.texts_of(path)
+    if replace and (texts or (suffixes and not set(suffixes) - {*TEXTUAL, ".md", ""})):
         common |= {
             "encoding": "utf_8",
             "encoding_errors": "replace",
         }  # by json only heeded so spelt
+    if texts:
+        return parallel.read(texts, **common)
     if path.is_dir():
         return datasets.load_dataset(str(path), name, **common)
     if path.suffix.lower() not in READERS:

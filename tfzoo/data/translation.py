@@ -46,7 +46,8 @@ class TranslationData(TaskData):
 
     Args:
         source: column of the sentences to translate; None for the first column of text. In WMT's
-            form (one column `translation` of both languages) the language, such as `de`.
+            form (one column `translation` of both languages), and of a folder with a file for each language
+            (`train.en`, `train.de`), the language, such as `de`.
         target: column of the translations; None for the second column of text.
         tokenizer: characters, bytes, bpe, or the path of a tokenizer.json.
         vocab_size: tokens of each vocabulary, at most.

@@ -1,0 +1,100 @@
+"""Text in a file for each language is as a set with a column for each."""
+
+import json
+
+import pytest
+
+from tfzoo.data import source
+from tfzoo.data.parallel import texts_of
+from tfzoo.data.translation import TranslationData
+
+PAIRS = [(f'a "cat" {i}\u2028of ours', f"eine Katze, {i}") for i in range(40)]
+
+
+def write(folder, name, texts, end="\n") -> None:
+    content = "\n".join(texts) + end
+    (folder / name).write_text(content, encoding="utf-8")
+
+
+@pytest.fixture
+def home(tmp_path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for stem, part in (("train", slice(0, 30)), ("val", slice(30, 35)), ("test_2016", slice(35, 40))):  # fmt: skip
+        write(folder, f"{stem}.en", [ours for ours, _ in PAIRS[part]])
+        write(folder, f"{stem}.de", [theirs for _, theirs in PAIRS[part]], end="")
+    (folder / "README.md").write_text("# A set\n")
+    (folder / "LICENSE.txt").write_text("free\n")
+    return folder
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_pairs_are_as_they_were(home, cache, streaming):
+    splits = ("train", "validation", "test_2016")
+    rows = source.load(str(home), cache_dir=cache, streaming=streaming, splits=splits)
+    assert {split: len(list(rows[split])) for split in rows} == {"train": 30, "validation": 5, "test": 5}  # fmt: skip
+    found = [(row["en"], row["de"]) for split in rows for row in rows[split]]
+    assert found == PAIRS
+
+
+def test_a_pair_of_files_alone_is_divided(tmp_path, cache):
+    folder = tmp_path / "opus"
+    folder.mkdir()
+    write(folder, "News.en-zh_CN.en", [ours for ours, _ in PAIRS])
+    write(folder, "News.en-zh_CN.zh_CN", [theirs for _, theirs in PAIRS])
+    rows = source.load(str(folder), cache_dir=cache)
+    assert sorted(rows["train"].column_names) == ["en", "zh_CN"]
+    assert len(rows["train"]) + len(rows["validation"]) == 40
+
+
+def test_they_are_translated(home, cache):
+    data = TranslationData(str(home), source="en", target="de", tokenizer="characters", cache_dir=cache)  # fmt: skip
+    data.setup("fit")
+    batch = next(iter(data.train_dataloader()))
+    pairs = set(zip(batch.source_text, batch.target_text, strict=True))
+    assert pairs <= set(PAIRS)
+
+
+def test_lines_that_do_not_match_are_refused(home, cache):
+    write(home, "val.de", ["eine"])
+    with pytest.raises(ValueError, match=r"as many lines .*val\.de has 1 lines, .*val\.en has 5"):
+        source.load(str(home), cache_dir=cache)
+
+
+def test_languages_are_the_same_everywhere(home, cache):
+    (home / "val.de").rename(home / "val.fr")
+    with pytest.raises(ValueError, match="text of de, en in train, of en, fr in validation"):
+        source.load(str(home), cache_dir=cache)
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_bytes_that_are_no_utf8(home, cache, replace):
+    (home / "train.de").write_bytes(b"\xff\n" * 30)
+    if replace:
+        rows = source.load(str(home), cache_dir=cache, replace=True)
+        assert rows["train"][0]["de"] == "\ufffd"
+    else:
+        with pytest.raises(ValueError, match=r"train\.de is not UTF-8 text: line 1 holds the byte 0xff"):  # fmt: skip
+            source.load(str(home), cache_dir=cache)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["train.en"], ["train.csv", "train.tsv"], ["valid.en", "valid.de", "dev.en", "x.en", "x.de"]],
+    ids=str,
+)
+def test_other_folders_are_none_of_them(names, tmp_path):
+    for name in names:
+        (tmp_path / name).write_text("a\n")
+    assert texts_of(tmp_path) == {}
+    assert texts_of(tmp_path / "none") == {}
+
+
+def test_tables_come_first(tmp_path, cache):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    rows = [json.dumps({"text": f"text {i}", "label": "ab"[i % 2]}) for i in range(20)]
+    (folder / "train.jsonl").write_text("\n".join(rows))
+    for program in ("train.py", "train.sh"):
+        (folder / program).write_text("begin\n")
+    assert source.load(str(folder), cache_dir=cache)["train"].column_names == ["text", "label"]
