@@ -138,9 +138,13 @@ def test_a_run_resumed_from_any_checkpoint_is_the_run_never_stopped(
         ["--data.batch_size=2"],
         ["--data.batch_size=99"],
         ["--data.batch_size=1", "--trainer.accumulate_grad_batches=3"],
+        ["--data.batch_size=2", "--trainer.accumulate_grad_batches=99"],
         ["--data.batch_size=2", "--data.streaming=true", "--data.shuffle_buffer=4"],
     ],
-    ids=["several batches an epoch", "one batch an epoch", "accumulated", "streamed"],
+    ids=[
+        *["several batches an epoch", "one batch an epoch", "accumulated", "an epoch a step"],
+        "streamed",
+    ],
 )
 @pytest.mark.parametrize("interval", [2, 3, 100])
 @pytest.mark.parametrize("end", [4, 5])

@@ -13,6 +13,7 @@ from tfzoo.tracking.runs import Run
 from tfzoo.tracking.trackio_logger import TrackioLogger, is_installed
 from tfzoo.training.callbacks import Lines, Progress, Show
 from tfzoo.training.guard import Guard
+from tfzoo.training.intervals import ValidateAtEnd
 from tfzoo.training.last import Last
 from tfzoo.training.others import EndOthers
 from tfzoo.training.pace import Pace
@@ -90,7 +91,16 @@ def callbacks_of(
     last = [c for c in callbacks if isinstance(c, Last)] or [Last()]
     callbacks = [*(c for c in callbacks if not isinstance(c, Last)), *last]
     # First, so that they see the averaged weights before EMA puts the current ones back.
-    for kind in (Guard, Stop, Show, Pace, Throughput, LearningRateMonitor, EndOthers):
+    for kind in (
+        Guard,
+        Stop,
+        Show,
+        Pace,
+        Throughput,
+        LearningRateMonitor,
+        EndOthers,
+        ValidateAtEnd,
+    ):
         if not any(isinstance(c, kind) for c in callbacks):
             callbacks = [kind(), *callbacks]
     if not loggers:

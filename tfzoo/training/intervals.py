@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
-from lightning import Trainer
+from lightning import Callback, LightningModule, Trainer
 
 
 def set_intervals(trainer: Trainer, batches_per_step: int | None) -> None:
@@ -23,17 +24,51 @@ def set_intervals(trainer: Trainer, batches_per_step: int | None) -> None:
         trainer.accumulate_grad_batches = batches_per_step // devices
         if isinstance(interval, int):
             interval = max(1, interval // devices)
-    # A run shorter than its interval is validated once, at its end: it has a best checkpoint too.
-    batches = trainer.max_steps * trainer.accumulate_grad_batches
-    if isinstance(interval, int) and 0 < batches < interval:
-        interval = batches
-        trainer.validates_early = True  # type: ignore[attr-defined]
     trainer.val_check_interval = interval
 
 
-def validates_early(trainer: Trainer) -> bool:
+class ValidateAtEnd(Callback):
+    """Lets a run that is shorter than its interval be validated once, at its end: it has a best checkpoint too."""
+
+    def __init__(self) -> None:
+        self.interval: int | float | None = None  # that was asked for
+        self.early = (
+            False  # whether this run validates where one that goes on from its end would not have
+        )
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.interval, self.early = trainer.val_check_interval, False
+        batches = trainer.max_steps * trainer.accumulate_grad_batches
+        if stage == "fit" and isinstance(self.interval, int) and 0 < batches < self.interval:
+            trainer.val_check_interval = batches  # Lightning refuses what is longer than an epoch
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        batches = batches_in_all(trainer)
+        self.early = isinstance(self.interval, int) and 0 < batches < self.interval
+        if self.early and trainer.check_val_every_n_epoch is None:
+            trainer.val_check_batch = int(batches)
+
+
+def batches_in_all(trainer: Trainer) -> float:
+    """How many are read until the bound on steps or epochs is reached; infinite without one."""
+    epoch, accumulated = trainer.num_training_batches, trainer.accumulate_grad_batches
+    by_steps = by_epochs = math.inf
+    if trainer.max_steps >= 0:
+        # An epoch's last batch ends a step, however few are accumulated.
+        epochs, steps = 0, trainer.max_steps
+        if math.isfinite(epoch):
+            epochs, steps = divmod(steps, max(1, math.ceil(epoch / accumulated)))
+        by_steps = (epochs * epoch if epochs else 0) + steps * accumulated
+    if trainer.max_epochs is not None and trainer.max_epochs >= 0:
+        by_epochs = trainer.max_epochs * epoch
+    return min(by_steps, by_epochs)
+
+
+def validates_early(trainer: Any) -> bool:
     """Whether a run validates at its end alone, where one that goes on from there would not have."""
-    return getattr(trainer, "validates_early", False)
+    return any(
+        isinstance(callback, ValidateAtEnd) and callback.early for callback in trainer.callbacks
+    )
 
 
 def check_counts(settings: Mapping[str, Any]) -> None:
