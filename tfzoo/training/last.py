@@ -14,8 +14,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from tfzoo.tracking.runs import numbered, remove, sweep
 from tfzoo.training.background import BackgroundCheckpointIO
 from tfzoo.training.guard import is_doubtful
-from tfzoo.training.intervals import validates_early
 from tfzoo.training.moved import at_home
+from tfzoo.training.saved_loops import Mend, after_validation, end_epoch
 
 DRAFT = ".{}.draft"
 """A checkpoint that is not to be found yet."""
@@ -58,9 +58,7 @@ class Last(Checkpoint):
         self.waits = False  # for the gradients of the step that is being accumulated
         self.unnamed: list[Path] = []
         self.logged: list[Path] = []  # those of them whose step is
-        self.turns = False  # what is being saved follows the last batch of an epoch
-        self.idles = False  # and a validation
-        self.rewinds = False  # to before a validation, which a longer run would not have had
+        self.mends: tuple[Mend, ...] = ()  # of what is being saved
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self.dirpath is None:
@@ -78,23 +76,15 @@ class Last(Checkpoint):
         if not loop.epoch_loop._num_ready_batches_reached():
             self._save(trainer)
         elif trainer.check_val_every_n_epoch is None or self._is_last_step(trainer):
-            self.turns = True
-            self._save(trainer)
-            self.turns = False
+            self._save(trainer, end_epoch)
         else:
             self.waits = True
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        if self.turns:
-            loop = checkpoint["loops"]["fit_loop"]
-            end_epoch(loop)
-            loop["epoch_loop.state_dict"]["_batches_that_stepped"] -= self.idles
-        if self.rewinds:
-            batches = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
-            for progress in (batches["total"], batches["current"]):
-                progress["completed"] = progress["processed"] - 1
+        for mend in self.mends:
+            mend(checkpoint["loops"]["fit_loop"])
 
     def on_validation_end(self, trainer: Any, pl_module: LightningModule) -> None:
         fits = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
@@ -104,13 +94,7 @@ class Last(Checkpoint):
         if loop._should_accumulate():
             self.waits = True
         else:
-            # Resumed between an epoch's last batch and the next epoch, Lightning begins a stream twice.
-            streams = trainer.num_training_batches == float("inf")
-            over, early = loop._num_ready_batches_reached(), validates_early(trainer)
-            self.turns, self.rewinds = (streams or early) and over, early and not over
-            self.idles = _idles(trainer) and not early
-            self._save(trainer)
-            self.turns = self.idles = self.rewinds = False
+            self._save(trainer, *after_validation(trainer))
             self._name(trainer)
 
     def _is_last_step(self, trainer: Trainer) -> bool:
@@ -135,14 +119,16 @@ class Last(Checkpoint):
             late = step % 10 == 0 and trainer.strategy.broadcast(late)
         return late
 
-    def _save(self, trainer: Trainer) -> None:
+    def _save(self, trainer: Trainer, *mends: Mend) -> None:
         assert self.dirpath is not None
         if is_doubtful(trainer):
             return
         self.waits = False
         self.step = trainer.global_step
         file = self.dirpath / f"step-{trainer.global_step:08d}.ckpt"
+        self.mends = mends
         trainer.save_checkpoint(file.with_name(DRAFT.format(file.name)), weights_only=False)
+        self.mends = ()
         self.unnamed.append(file)
         self.saved = time.monotonic()
 
@@ -209,32 +195,3 @@ class Last(Checkpoint):
             trainer.strategy.checkpoint_io.teardown()  # what is still being written is waited for
         finally:
             self._name(trainer)
-
-
-def _idles(trainer: Any) -> bool:
-    """Whether Lightning, resumed at the epoch after a validation, takes it for due, skips it, and counts a step."""
-    interval, epochs = trainer.val_check_batch, trainer.check_val_every_n_epoch
-    if interval == float("inf"):
-        return False
-    if epochs is None:
-        return (trainer.fit_loop.epoch_loop.total_batch_idx + 1) % interval == 0
-    return (trainer.current_epoch + 2) % epochs == 0
-
-
-def end_epoch(loop: dict[str, Any]) -> None:
-    """Let the state of a fit loop, saved after an epoch's last batch, be that before the next epoch's first.
-
-    From the former Lightning 2.6 goes on with an epoch too few: started, it believes, but never ended.
-    """
-    batches, optimizing = loop["epoch_loop.batch_progress"], "epoch_loop.automatic_optimization"
-    batches["total"]["completed"] = batches["total"]["processed"]
-    batches["is_last_batch"] = False
-    loop["epoch_loop.state_dict"]["_batches_that_stepped"] += 1
-    epochs = loop["epoch_progress"]
-    for progress in (epochs["total"], epochs["current"]):
-        progress["processed"] = progress["completed"] = progress["ready"]
-    steps = loop[f"{optimizing}.optim_progress"]["optimizer"].values()
-    seen = loop["epoch_loop.val_loop.batch_progress"]  # counted by epoch
-    seen["total"] = dict.fromkeys(seen["total"], 0)
-    for progress in (batches, loop["epoch_loop.scheduler_progress"], *steps):
-        progress["current"] = dict.fromkeys(progress["current"], 0)
