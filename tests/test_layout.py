@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from tfzoo.layout import Layout, Mask, lower, visible
 
@@ -174,6 +175,28 @@ def test_a_layout_may_be_evaluated_first_and_learned_from_later():
         table(layout.positions + layout.segments)
     table(layout.positions).sum().backward()
     table(layout.segments).sum().backward()
+
+
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_a_compiled_function_may_read_a_full_layout(mode):
+    def read(x: torch.Tensor) -> torch.Tensor:
+        layout = Layout.full(*x.shape, x.device, start=1)
+        return x + layout.positions * layout.segments
+
+    with mode():
+        found = torch.compile(read, backend="eager", fullgraph=True)(torch.zeros(2, 3))
+    assert found.tolist() == 2 * [[1, 2, 3]]
+
+
+def test_a_rehearsal_leaves_a_layout_real():
+    layout = Layout.full(1, 3)
+    with FakeTensorMode():
+        moved = layout.to("cpu", copy=True)
+        assert isinstance(moved.positions, FakeTensor)
+        assert isinstance(layout.segments, FakeTensor)
+    assert layout.positions.tolist() == [[0, 1, 2]]
+    assert layout.segments.tolist() == [[1, 1, 1]]
+    assert layout.to(torch.long) is layout
 
 
 def test_undeclared_is_the_same_and_not_known_to_be_dense():

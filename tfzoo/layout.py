@@ -5,8 +5,8 @@ Letters: B batch, T query length, S key length.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -82,7 +82,7 @@ class Layout:
         )
 
     def undeclared(self) -> Layout:
-        """The same, not known to be dense: as those are in whose place it stands."""
+        """The same without the claim of being dense: masks are chosen for it as for padded batches."""
         return Layout(self.positions, self.segments, start=self.start, sequences=self.sequences)
 
     def select(self, rows: Tensor) -> Layout:
@@ -119,10 +119,7 @@ class Layout:
 
 
 class _Full(Layout):
-    """A dense layout, whose tensors are made when they are asked for: a decoding, with one for every token, never does.
-
-    They are made outside of inference mode, for a batch may be evaluated first and learned from later.
-    """
+    """A dense layout, whose tensors are made when they are asked for: many of a decoding's layouts never are."""
 
     _shape: torch.Size
     _device: torch.device
@@ -139,16 +136,37 @@ class _Full(Layout):
     def device(self) -> torch.device:
         return self._device
 
-    @cached_property
+    @property
     def positions(self) -> Tensor:
-        with torch.inference_mode(False):
-            row = torch.arange(self.start, self.start + self.shape[1], device=self.device)
-            return row.expand(self.shape)
+        return self._kept("_positions", self._number)
 
-    @cached_property
+    @property
     def segments(self) -> Tensor:
-        with torch.inference_mode(False):
-            return torch.ones(self.shape, dtype=torch.long, device=self.device)
+        return self._kept("_segments", self._mark)
+
+    def to(self, *args, copy: bool = False, **kwargs) -> Layout:
+        device, *_ = torch._C._nn._parse_to(*args, **kwargs)
+        return self if device is None else _Full(self.shape[0], self.shape[1], device, self.start)
+
+    def _number(self) -> Tensor:
+        row = torch.arange(self.start, self.start + self.shape[1], device=self.device)
+        return row.expand(self.shape)
+
+    def _mark(self) -> Tensor:
+        return torch.ones(self.shape, dtype=torch.long, device=self.device)
+
+    def _kept(self, name: str, make: Callable[[], Tensor]) -> Tensor:
+        if torch.compiler.is_compiling():
+            return make()
+        if name not in vars(self):
+            with torch.inference_mode(
+                False
+            ):  # a batch may be evaluated first and learned from later
+                made = make()
+            if type(made) is not Tensor:  # where a training is rehearsed without numbers
+                return made
+            vars(self)[name] = made
+        return vars(self)[name]
 
 
 class Mask(NamedTuple):

@@ -7,6 +7,7 @@ from unittest import mock
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.nn.utils.parametrizations import weight_norm
 from torch.overrides import TorchFunctionMode
 
 from tfzoo.backbone import Linear, linear, weights_stay
@@ -164,3 +165,18 @@ def test_where_weights_stay_what_is_learned_from_or_half_as_precise_is_torchs_ow
     assert (made.parts, made.whole) == (0, 2)
     with torch.no_grad(), weights_stay(), torch.autocast("cpu", torch.bfloat16):
         assert layer(x).dtype == torch.bfloat16
+    layer.zero_grad()
+    with torch.no_grad(), weights_stay():
+        layer(x)
+        with torch.enable_grad():
+            layer(x).sum().backward()
+    assert layer.weight.grad.abs().sum() > 0
+
+
+@torch.no_grad()
+def test_where_weights_stay_one_that_is_computed_from_others_follows_them():
+    layer, x = weight_norm(Linear(48, WIDE)), torch.randn(1, 48)
+    with weights_stay():
+        before = layer(x)
+        layer.parametrizations.weight.original0.mul_(2)
+        torch.testing.assert_close(layer(x) - layer.bias, 2 * (before - layer.bias))

@@ -1,8 +1,8 @@
 """Text in a file for each language is as a set with a column for each."""
 
-import json
-
+import datasets
 import pytest
+from PIL import Image
 
 from tfzoo.data import source
 from tfzoo.data.parallel import texts_of
@@ -61,10 +61,32 @@ def test_lines_that_do_not_match_are_refused(home, cache):
         source.load(str(home), cache_dir=cache)
 
 
-def test_languages_are_the_same_everywhere(home, cache):
-    (home / "val.de").rename(home / "val.fr")
-    with pytest.raises(ValueError, match="text of de, en in train, of en, fr in validation"):
+def test_only_what_is_asked_for_must_be_in_order(home, cache):
+    """As the folders of Multi30k and IWSLT are: a language more in train, vocabularies beside."""
+    write(home, "train.fr", ["oui"] * 30)
+    write(home, "vocab.en", ["a"] * 7)
+    write(home, "vocab.de", ["eine"] * 9)
+    write(home, "empty.en", [], end="")
+    write(home, "empty.de", [], end="")
+    (home / "tokenizer.json").write_text("{}")
+    (home / "meta").mkdir()
+    (home / "meta/info.json").write_text("{}")
+    rows = source.load(str(home), cache_dir=cache, splits=("train", "val", "test_2016"))
+    assert sorted(rows["train"].column_names) == ["de", "en", "fr"]
+    assert sorted(rows["test"].column_names) == ["de", "en"]
+    with pytest.raises(ValueError, match=r"no line in .*empty\.de and .*empty\.en"):
+        source.load(str(home), cache_dir=cache, splits=("train", "validation", "empty"))
+    with pytest.raises(ValueError, match=r"no split 'other', only .*val"):
+        source.load(str(home), cache_dir=cache, splits=("train", "val", "other"))
+
+
+def test_validation_that_could_be_either_is_asked_for(home, cache):
+    for language in ("en", "de"):
+        write(home, f"dev.{language}", ["a", "b"])
+    with pytest.raises(ValueError, match="val and dev may both be for validation: name one"):
         source.load(str(home), cache_dir=cache)
+    rows = source.load(str(home), cache_dir=cache, splits=("train", "dev", "test_2016"))
+    assert len(rows["validation"]) == 2
 
 
 @pytest.mark.parametrize("replace", [False, True])
@@ -80,7 +102,14 @@ def test_bytes_that_are_no_utf8(home, cache, replace):
 
 @pytest.mark.parametrize(
     "names",
-    [["train.en"], ["train.csv", "train.tsv"], ["valid.en", "valid.de", "dev.en", "x.en", "x.de"]],
+    [
+        ["train.en"],
+        ["train.csv", "train.tsv"],
+        ["valid.en", "valid.de", "dev.en", "x.en", "x.de"],
+        ["rows.csv", "make.pl", "make.ts"],
+        ["train.py", "train.sh"],
+        ["README.md", "README.zh", "README.en"],
+    ],
     ids=str,
 )
 def test_other_folders_are_none_of_them(names, tmp_path):
@@ -90,11 +119,31 @@ def test_other_folders_are_none_of_them(names, tmp_path):
     assert texts_of(tmp_path / "none") == {}
 
 
-def test_tables_come_first(tmp_path, cache):
-    folder = tmp_path / "set"
-    folder.mkdir()
-    rows = [json.dumps({"text": f"text {i}", "label": "ab"[i % 2]}) for i in range(20)]
-    (folder / "train.jsonl").write_text("\n".join(rows))
-    for program in ("train.py", "train.sh"):
-        (folder / program).write_text("begin\n")
-    assert source.load(str(folder), cache_dir=cache)["train"].column_names == ["text", "label"]
+@pytest.mark.parametrize("table", ["train.jsonl", "train.csv", "train-00000.jsonl"])
+def test_tables_come_first(table, home, cache):
+    for file in home.iterdir():
+        if file.stem != "train":
+            file.unlink()
+    rows = [{"text": f"text {i}", "label": "ab"[i % 2]} for i in range(20)]
+    datasets.Dataset.from_list(rows).to_json(home / table) if "json" in table else (
+        datasets.Dataset.from_list(rows).to_csv(home / table, index=False)
+    )
+    assert source._parallel(home) == {}
+    for file in home.glob("train.??"):
+        file.unlink()
+    assert source.load(str(home), cache_dir=cache)["train"].column_names == ["text", "label"]
+
+
+def test_text_and_images_beside_programs_are_read_as_ever(tmp_path, cache):
+    texts, images = tmp_path / "texts", tmp_path / "images"
+    for folder in (texts, images):
+        folder.mkdir()
+        for program in ("make.py", "make.sh", "make.pl", "make.ts"):
+            (folder / program).write_text("begin\n")
+    write(texts, "train.txt", [f"line {i}" for i in range(30)])
+    assert source.load(str(texts), cache_dir=cache)["train"].column_names == ["text"]
+    for name in "ab":
+        (images / name).mkdir()
+        for i in range(10):
+            Image.new("RGB", (2, 2), (i, 0, ord(name))).save(images / name / f"{i}.png")
+    assert "image" in source.load(str(images), cache_dir=cache)["train"].column_names

@@ -1,6 +1,5 @@
 """A run shorter than its interval between validations is validated at its end, wherever that is."""
 
-import math
 from collections.abc import Iterator
 
 import pytest
@@ -8,7 +7,7 @@ from lightning.pytorch.callbacks import LambdaCallback
 from small_tasks import loader, quiet_trainer, text_batch, text_classification
 from torch.utils.data import DataLoader, IterableDataset
 
-from tfzoo.training.intervals import ValidateAtEnd, batches_in_all, validates_early
+from tfzoo.training.intervals import ValidateAtEnd, set_intervals, validates_early
 
 
 class Stream(IterableDataset):
@@ -26,6 +25,10 @@ class Stream(IterableDataset):
     [
         ({"max_steps": 3}, 3),
         ({"max_steps": 7, "streams": True}, 7),
+        ({"max_steps": 5, "accumulate_grad_batches": 3, "streams": True}, 5),
+        ({"max_epochs": 2, "streams": True}, 10),
+        ({"max_epochs": 3, "reload_dataloaders_every_n_epochs": 1}, 15),
+        ({"max_steps": 9, "limit_train_batches": 3, "accumulate_grad_batches": 2}, 9),
         ({"max_steps": 5, "accumulate_grad_batches": 3}, 5),  # of an epoch's five batches, three and two
         ({"max_steps": 4, "accumulate_grad_batches": 8}, 4),  # an epoch each
         ({"max_steps": 9, "max_epochs": 1}, 5),
@@ -61,31 +64,46 @@ def test_every_other_run_is_validated_where_it_is_said(interval, steps):
     assert not validates_early(trainer)
 
 
-def test_an_interval_longer_than_an_epoch_and_the_run_is_no_mistake():
+@pytest.mark.parametrize(
+    ("settings", "steps"),
+    [
+        ({"max_steps": 3}, [3]),
+        ({"max_steps": 1, "accumulate_grad_batches": 8}, [1]),
+        ({"max_steps": 2, "accumulate_grad_batches": 3}, [2]),
+        ({"max_steps": 7}, [5, 7]),
+        ({"max_steps": 3, "check_val_every_n_epoch": 2}, []),
+        ({"max_steps": 3, "limit_val_batches": 0}, []),
+    ],
+    ids=str,
+)
+def test_where_each_epoch_counts_anew_an_interval_longer_than_the_run_is_no_mistake(
+    settings, steps
+):
     task, validated = text_classification(), []
     note = LambdaCallback(on_validation_end=lambda t, _: validated.append(t.global_step))
-    settings = {"val_check_interval": 100, "max_steps": 3, "num_sanity_val_steps": 0}
-    trainer = quiet_trainer(callbacks=[ValidateAtEnd(), note], **settings)
+    at_end = ValidateAtEnd()
+    settings = {"val_check_interval": 100, "num_sanity_val_steps": 0, **settings}
+    trainer = quiet_trainer(callbacks=[at_end, note], **settings)
     trainer.fit(task, *[loader([text_batch(task)] * 5)] * 2)
-    assert validated == [3]
+    assert validated == steps
+    assert validates_early(trainer) == bool(steps)
+    assert trainer.val_check_interval == 100
 
 
-@pytest.mark.parametrize(
-    ("epoch", "accumulated", "steps", "epochs", "batches"),
-    [
-        (5, 1, 12, None, 12),
-        (5, 3, 5, None, 13),
-        (5, 8, 4, None, 20),
-        (5, 3, 4, None, 10),
-        (5, 1, -1, 3, 15),
-        (5, 1, 12, 2, 10),
-        (5, 1, -1, -1, math.inf),
-        (math.inf, 2, 7, None, 14),
-        (math.inf, 2, -1, 3, math.inf),
-        (5, 1, 0, None, 0),
-    ],
-)
-def test_batches_are_counted_to_the_nearest_end(epoch, accumulated, steps, epochs, batches):
-    trainer = type("", (), {"num_training_batches": epoch, "accumulate_grad_batches": accumulated})
-    trainer.max_steps, trainer.max_epochs = steps, epochs
-    assert batches_in_all(trainer) == batches
+def test_a_longer_training_by_the_same_trainer_keeps_the_interval():
+    task, validated = text_classification(), []
+    note = LambdaCallback(on_validation_end=lambda t, _: validated.append(t.global_step))
+    settings = {"val_check_interval": 6, "check_val_every_n_epoch": None, "max_steps": 3}
+    trainer = quiet_trainer(callbacks=[ValidateAtEnd(), note], num_sanity_val_steps=0, **settings)
+    for steps in (3, 12):
+        trainer.fit_loop.epoch_loop.max_steps = steps
+        trainer.fit(task, *[loader([text_batch(task)] * 5)] * 2)
+    assert validated == [3, 6, 12]
+
+
+def test_an_interval_may_be_a_time():
+    task = text_classification()
+    trainer = quiet_trainer(callbacks=[ValidateAtEnd()], val_check_interval="00:00:10:00", max_steps=2)  # fmt: skip
+    set_intervals(trainer, None)
+    trainer.fit(task, *[loader([text_batch(task)] * 5)] * 2)
+    assert trainer.global_step == 2

@@ -27,7 +27,8 @@ PLAIN = Tensor, nn.Parameter
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x weight^T + bias. x: (..., in), weight: (out, in), bias: (out,); returns (..., out)."""
-    if not torch.compiler.is_compiling() and _parts_serve():
+    few = x.numel() <= MANY * weight.shape[-1]
+    if few and not torch.compiler.is_compiling() and _parts_serve():
         parts = parted(weight, bias)
         if parts is not None:
             return parts.product(x)
@@ -104,7 +105,7 @@ _known: ContextVar[dict[nn.Module, Parts | None] | None] = ContextVar("_known", 
 def weights_stay() -> Iterator[None]:
     """While it lasts, no weight is replaced or moved: how a layer is multiplied is then asked once, not for each token.
 
-    Weights may be changed in place. Of use in a decoding, whose layers take less time than the questions.
+    Weights may be changed in place. Of use in a decoding, where the questions take a tenth of the time.
     """
     before = _known.set({} if _parts_serve() else None)
     try:
@@ -117,10 +118,17 @@ class Linear(nn.Linear):
     """torch.nn.Linear by `linear`."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.compiler.is_compiling() or (known := _known.get()) is None:
+        if (
+            torch.compiler.is_compiling()
+            or torch.is_grad_enabled()
+            or (known := _known.get()) is None
+        ):
             return linear(x, self.weight, self.bias)
         try:
             parts = known[self]
         except KeyError:
-            parts = known[self] = parted(self.weight, self.bias)
+            weight = self.weight
+            # One that is computed from other parameters each time is no weight to keep.
+            parts = parted(weight, self.bias) if type(weight) is nn.Parameter else None
+            known[self] = parts
         return F.linear(x, self.weight, self.bias) if parts is None else parts.product(x)

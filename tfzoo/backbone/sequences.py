@@ -25,7 +25,7 @@ class Sequences:
     def __init__(self, layout: Layout, whole_rows: bool = False) -> None:
         self.tokens = layout.shape.numel()
         self.width = layout.shape[1]
-        self.segments = layout.segments
+        self.layout = layout
         self.dense = layout.dense
         if layout.dense:
             self.shape = layout.shape
@@ -72,7 +72,7 @@ class Sequences:
             return x
         x = x.flatten(0, 1)
         x = torch.cat([x, x.new_zeros(1, x.shape[1])])
-        return x.index_select(0, self.slot).unflatten(0, self.segments.shape)
+        return x.index_select(0, self.slot).unflatten(0, self.layout.shape)
 
     def turn(self, x: Tensor) -> Tensor:
         """Every sequence from its end to its beginning. x: (N, L, D); returns the same."""
@@ -83,8 +83,10 @@ class Sequences:
     def owners(self) -> tuple[Tensor, Tensor]:
         """Of each sequence its row, and its segment there; an empty one is of no segment, -1. Each (N,) long."""
         if self.dense:
-            return torch.arange(self.shape[0], device=self.segments.device), self.segments[:, 0]
+            return torch.arange(self.shape[0], device=self.layout.device), self.layout.segments[
+                :, 0
+            ]
         first = self.token.unflatten(0, self.shape)[:, 0]
         empty = first == self.tokens
         first = first.masked_fill(empty, 0)
-        return first // self.width, self.segments.flatten()[first].masked_fill(empty, -1)
+        return first // self.width, self.layout.segments.flatten()[first].masked_fill(empty, -1)

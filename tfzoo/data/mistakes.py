@@ -11,8 +11,6 @@ from pathlib import Path
 
 from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
-from tfzoo.data.parallel import texts_of
-
 TEXTUAL = (".txt", ".csv", ".tsv", ".json", ".jsonl")
 
 
@@ -41,15 +39,9 @@ def explained(path: str) -> Iterator[None]:
 
 def unreadable(path: str, error: BaseException) -> Exception:
     """The first cause of an error, unless a file's encoding says more."""
-    place = Path(path).expanduser()
-    textual = [file for file in files(place) if file.suffix.lower() in TEXTUAL]
-    parallel = [file for languages in texts_of(place).values() for file in languages.values()]
-    for file in [*sorted(textual), *parallel]:
-        if wrong := _no_utf8(file):
-            return ValueError(
-                f"{file} is not UTF-8 text: {wrong}; save it as UTF-8, "
-                "or leave such lines out with data.skip_broken true"
-            )
+    for file in sorted(files(Path(path).expanduser())):
+        if file.suffix.lower() in TEXTUAL and (wrong := no_utf8(file)):
+            return ValueError(wrong)
     while error.__cause__ is not None:
         error = error.__cause__
     reason = str(error).strip().partition("\n")[0] or type(error).__name__
@@ -79,12 +71,15 @@ def files(path: Path) -> list[Path]:
     return [file for file in found if file.is_file() and not file.name.startswith(".")]
 
 
-def _no_utf8(file: Path) -> str | None:
-    """Where a file is no UTF-8, if it is not."""
+def no_utf8(file: Path) -> str | None:
+    """The sentence for a file that is no UTF-8, if it is not: where, and what to do."""
     with file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             try:
                 line.decode("utf-8")
             except UnicodeDecodeError as error:
-                return f"line {number} holds the byte {line[error.start]:#x}"
+                return (
+                    f"{file} is not UTF-8 text: line {number} holds the byte {line[error.start]:#x}; "
+                    "save it as UTF-8, or leave such lines out with data.skip_broken true"
+                )
     return None

@@ -69,7 +69,7 @@ def load(
     be had.
     """
     with explained(path):
-        found = _found(path, name, streaming, cache_dir, whole_files, replace)
+        found = _found(path, name, splits, streaming, cache_dir, whole_files, replace)
         return _chosen(path, found, splits, validation_fraction, streaming)
 
 
@@ -122,6 +122,7 @@ def _chosen(
 def _found(
     path: str,
     name: str | None,
+    splits: tuple[str, str, str],
     streaming: bool,
     cache_dir: str | None,
     whole_files: bool,
@@ -133,10 +134,21 @@ def _found(
         return {k: v.to_iterable_dataset() if streaming else v for k, v in embedded.items()}
     local = Path(path).expanduser()
     if local.exists():
+        if texts := _parallel(local):
+            common = {"streaming": streaming, "cache_dir": cache_dir}
+            return dict(parallel.read(texts, splits, replace, **common))
         return dict(_local(local, name, streaming, cache_dir, whole_files, replace))
     if is_local(path):
         raise FileNotFoundError(f"there is no file or folder {path}")
     return dict(_hub(path, name, streaming=streaming, cache_dir=cache_dir))
+
+
+def _parallel(folder: Path) -> parallel.Texts:
+    """The files of parallel text in a folder, unless a table there is for training."""
+    tables = (file for file in files(folder) if file.suffix.lower() in READERS)
+    return (
+        {} if any(table.stem.startswith("train") for table in tables) else parallel.texts_of(folder)
+    )
 
 
 def _hub(path: str, name: str | None, **common: Any) -> Any:
@@ -186,15 +198,11 @@ def _local(
         and not set(suffixes) - {".txt", ".md", ""}
     ):
         common["sample_by"] = "document"
-    tables = suffixes.keys() & READERS.keys() - {".txt"}
-    texts = {} if tables else parallel.texts_of(path)
-    if replace and (texts or (suffixes and not set(suffixes) - {*TEXTUAL, ".md", ""})):
+    if replace and suffixes and not set(suffixes) - {*TEXTUAL, ".md", ""}:
         common |= {
             "encoding": "utf_8",
             "encoding_errors": "replace",
         }  # by json only heeded so spelt
-    if texts:
-        return parallel.read(texts, **common)
     if path.is_dir():
         return datasets.load_dataset(str(path), name, **common)
     if path.suffix.lower() not in READERS:

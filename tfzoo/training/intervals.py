@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +13,7 @@ def set_intervals(trainer: Trainer, batches_per_step: int | None) -> None:
 
     Raises ValueError where the devices cannot share them.
     """
-    interval, devices = trainer.val_check_interval, trainer.world_size
+    interval, devices = getattr(trainer, "val_check_interval", None), trainer.world_size
     if batches_per_step is not None:
         check_said_once(trainer.accumulate_grad_batches)
         if batches_per_step < 1 or batches_per_step % devices:
@@ -24,44 +23,50 @@ def set_intervals(trainer: Trainer, batches_per_step: int | None) -> None:
         trainer.accumulate_grad_batches = batches_per_step // devices
         if isinstance(interval, int):
             interval = max(1, interval // devices)
-    trainer.val_check_interval = interval
+    if interval is not None:  # no time
+        trainer.val_check_interval = interval
 
 
 class ValidateAtEnd(Callback):
-    """Lets a run that is shorter than its interval be validated once, at its end: it has a best checkpoint too."""
+    """Lets a run that is shorter than its interval be validated once, at its end: it has a best checkpoint too.
+
+    Of runs with an end in steps or epochs; in time or on request they end as they are.
+    """
 
     def __init__(self) -> None:
-        self.interval: int | float | None = None  # that was asked for
+        self.interval: int | None = None  # in batches, that was asked for
         self.early = (
-            False  # whether this run validates where one that goes on from its end would not have
+            False  # whether the validation at hand is one that a longer run would not have had
         )
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.interval, self.early = trainer.val_check_interval, False
+    def setup(self, trainer: Any, pl_module: LightningModule, stage: str) -> None:
+        interval = getattr(
+            trainer, "val_check_interval", None
+        )  # Lightning has none where it is a time
+        self.interval, self.early = interval if isinstance(interval, int) else None, False
         batches = trainer.max_steps * trainer.accumulate_grad_batches
-        if stage == "fit" and isinstance(self.interval, int) and 0 < batches < self.interval:
-            trainer.val_check_interval = batches  # Lightning refuses what is longer than an epoch
+        by_epoch = stage == "fit" and trainer.check_val_every_n_epoch is not None
+        if by_epoch and self.interval is not None and 0 < batches < self.interval:
+            trainer.val_check_interval = 1.0  # Lightning refuses what is longer than an epoch
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        batches = batches_in_all(trainer)
-        self.early = isinstance(self.interval, int) and 0 < batches < self.interval
-        if self.early and trainer.check_val_every_n_epoch is None:
-            trainer.val_check_batch = int(batches)
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        loop = trainer.fit_loop.epoch_loop
+        if self.interval is None or loop._should_accumulate():
+            return
+        over = loop._num_ready_batches_reached()
+        last = trainer.global_step == trainer.max_steps
+        last |= over and trainer.current_epoch + 1 == trainer.max_epochs
+        if trainer.check_val_every_n_epoch is None:
+            read = loop.total_batch_idx + 1
+        else:
+            read = loop.batch_idx + 1
+            last &= (trainer.current_epoch + 1) % trainer.check_val_every_n_epoch == 0
+        if last and read < self.interval:
+            trainer.val_check_batch, self.early = read, trainer.limit_val_batches != 0
 
-
-def batches_in_all(trainer: Trainer) -> float:
-    """How many are read until the bound on steps or epochs is reached; infinite without one."""
-    epoch, accumulated = trainer.num_training_batches, trainer.accumulate_grad_batches
-    by_steps = by_epochs = math.inf
-    if trainer.max_steps >= 0:
-        # An epoch's last batch ends a step, however few are accumulated.
-        epochs, steps = 0, trainer.max_steps
-        if math.isfinite(epoch):
-            epochs, steps = divmod(steps, max(1, math.ceil(epoch / accumulated)))
-        by_steps = (epochs * epoch if epochs else 0) + steps * accumulated
-    if trainer.max_epochs is not None and trainer.max_epochs >= 0:
-        by_epochs = trainer.max_epochs * epoch
-    return min(by_steps, by_epochs)
+    def teardown(self, trainer: Any, pl_module: LightningModule, stage: str) -> None:
+        if self.interval is not None:
+            trainer.val_check_interval = self.interval
 
 
 def validates_early(trainer: Any) -> bool:
