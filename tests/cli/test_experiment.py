@@ -312,7 +312,42 @@ def test_a_run_that_is_where_it_should_come_to_says_so(trained, tmp_path, capfd)
     run = Path(shutil.copytree(trained("Generation"), tmp_path / "generation" / "copy"))
     assert main(["resume", str(run), "--trainer.max_steps=1"]) == 0
     (told,) = [line for line in capfd.readouterr().out.splitlines() if "nothing to train" in line]
-    assert told.startswith(f"nothing to train: {run} has done 2 steps; to go on, say more")
+    assert (
+        told
+        == f"nothing to train: {run} has done 2 steps; to go on, say more with --trainer.max_steps"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [99, -1])
+def test_a_run_that_its_epochs_ended_is_told_to_go_on_with_more_of_them(
+    steps, experiment, tmp_path, capfd
+):
+    bounds = [f"--trainer.max_steps={steps}", "--trainer.max_epochs=1"]
+    constant = "--model.schedule=Constant"  # others know of the end
+    run = fit(experiment("TextClassification"), tmp_path, QUIET, constant, *bounds)
+    assert f"resume {run} --trainer.max_epochs 2\n" in capfd.readouterr().out
+    assert main(["resume", str(run), "--trainer.max_steps=500"]) == 0
+    assert " --trainer.max_epochs" in capfd.readouterr().out
+    done = last_of(run)
+    assert main(["resume", str(run), "--trainer.max_epochs=2"]) == 0
+    assert last_of(run) != done
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("said", ["--experiment=other", "--run_id=other"])
+def test_a_checkpoint_of_one_run_does_not_go_on_under_the_name_of_another(
+    said, experiment, trained, tmp_path, capfd
+):
+    run = Path(shutil.copytree(trained("Generation"), tmp_path / "generation" / "copy"))
+    before = sorted((path, path.stat().st_mtime_ns) for path in run.rglob("*"))
+    flags = [QUIET, said, "--ckpt_path", str(last_of(run)), "--trainer.max_steps=3"]
+    assert main(["fit", "-c", str(experiment("Generation")), *flags]) == 2
+    assert (
+        f"is of {run}, where training goes on: leave {said.partition('=')[0]} out"
+        in capfd.readouterr().err
+    )
+    assert sorted((path, path.stat().st_mtime_ns) for path in run.rglob("*")) == before
 
 
 @pytest.mark.slow

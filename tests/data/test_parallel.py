@@ -103,7 +103,7 @@ def test_bytes_that_are_no_utf8(home, cache, replace):
 @pytest.mark.parametrize(
     "names",
     [
-        ["train.en"],
+        ["train.en", "rows.bin"],
         ["train.csv", "train.tsv"],
         ["valid.en", "valid.de", "dev.en", "x.en", "x.de"],
         ["rows.csv", "make.pl", "make.ts"],
@@ -117,6 +117,15 @@ def test_other_folders_are_none_of_them(names, tmp_path):
         (tmp_path / name).write_text("a\n")
     assert texts_of(tmp_path) == {}
     assert texts_of(tmp_path / "none") == {}
+
+
+def test_one_language_alone_is_told(home, cache):
+    for file in home.glob("*.de"):
+        file.unlink()
+    with pytest.raises(
+        ValueError, match=r"train\.en is alone: parallel text needs a file of another"
+    ):
+        source.load(str(home), cache_dir=cache)
 
 
 @pytest.mark.parametrize("table", ["train.jsonl", "train.csv", "train-00000.jsonl"])

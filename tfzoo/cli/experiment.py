@@ -312,7 +312,22 @@ class ExperimentCLI(LightningCLI):
 
 
 def fit(arguments: list[str]) -> None:
+    check_name(arguments)
     ExperimentCLI(["fit", *arguments])
+
+
+def check_name(arguments: list[str]) -> None:
+    """Raises ValueError where a run's checkpoint is to go on under the name of another run."""
+    checkpoint = value_of(arguments, "--ckpt_path")
+    run = run_holding(checkpoint)
+    if run is None:
+        return
+    for option, name in (("--experiment", run.experiment), ("--run_id", run.id)):
+        said = value_of(arguments, option)
+        if said is not None and said != name:
+            raise ValueError(
+                f"{checkpoint} is of {run.folder}, where training goes on: leave {option} out"
+            )
 
 
 def resume(arguments: list[str]) -> None:

@@ -31,7 +31,10 @@ Texts = dict[str, dict[str, Path]]
 
 
 def texts_of(folder: Path) -> Texts:
-    """What the folder holds of such text: train.XX and train.YY, or two files of one name and no others; or nothing."""
+    """What the folder holds of such text: train.XX and train.YY, or two files of one name and no others; or nothing.
+
+    Raises ValueError where a train.XX is alone, and nothing else is there to read.
+    """
     found: Texts = defaultdict(dict)
     others = []
     for file in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -45,6 +48,11 @@ def texts_of(folder: Path) -> Texts:
     texts = {split: files for split, files in found.items() if len(files) > 1}
     if "train" in texts:
         return texts
+    if "train" in found and not others:
+        (file,) = found["train"].values()
+        raise ValueError(
+            f"{file} is alone: parallel text needs a file of another language beside it, line by line"
+        )
     alone = len(texts) == len(found) == 1 and not others
     return {"train": next(iter(texts.values()))} if alone else {}
 
