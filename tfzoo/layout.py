@@ -159,9 +159,8 @@ class _Full(Layout):
         if torch.compiler.is_compiling():
             return make()
         if name not in vars(self):
-            with torch.inference_mode(
-                False
-            ):  # a batch may be evaluated first and learned from later
+            # A batch may be evaluated first and learned from later.
+            with torch.inference_mode(False):
                 made = make()
             if type(made) is not Tensor:  # where a training is rehearsed without numbers
                 return made

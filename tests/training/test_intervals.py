@@ -81,9 +81,8 @@ def test_where_each_epoch_counts_anew_an_interval_longer_than_the_run_is_no_mist
 ):
     task, validated = text_classification(), []
     note = LambdaCallback(on_validation_end=lambda t, _: validated.append(t.global_step))
-    at_end = ValidateAtEnd()
     settings = {"val_check_interval": 100, "num_sanity_val_steps": 0, **settings}
-    trainer = quiet_trainer(callbacks=[at_end, note], **settings)
+    trainer = quiet_trainer(callbacks=[ValidateAtEnd(), note], **settings)
     trainer.fit(task, *[loader([text_batch(task)] * 5)] * 2)
     assert validated == steps
     assert validates_early(trainer) == bool(steps)

@@ -83,9 +83,8 @@ class Sequences:
     def owners(self) -> tuple[Tensor, Tensor]:
         """Of each sequence its row, and its segment there; an empty one is of no segment, -1. Each (N,) long."""
         if self.dense:
-            return torch.arange(self.shape[0], device=self.layout.device), self.layout.segments[
-                :, 0
-            ]
+            rows = torch.arange(self.shape[0], device=self.layout.device)
+            return rows, self.layout.segments[:, 0]
         first = self.token.unflatten(0, self.shape)[:, 0]
         empty = first == self.tokens
         first = first.masked_fill(empty, 0)

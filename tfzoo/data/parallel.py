@@ -41,7 +41,7 @@ def texts_of(folder: Path) -> Texts:
         language = file.suffix[1:]
         if file.name.startswith(".") or file.stem.lower() in ASIDE:
             continue
-        if file.is_file() and language[:2] in ISO_639_1 and REGION.fullmatch(language[2:]):
+        if language[:2] in ISO_639_1 and REGION.fullmatch(language[2:]) and file.is_file():
             found[file.stem][language] = file
         else:
             others.append(file)

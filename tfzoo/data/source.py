@@ -145,10 +145,9 @@ def _found(
 
 def _parallel(folder: Path) -> parallel.Texts:
     """The files of parallel text in a folder, unless a table there is for training."""
-    tables = (file for file in files(folder) if file.suffix.lower() in READERS)
-    return (
-        {} if any(table.stem.startswith("train") for table in tables) else parallel.texts_of(folder)
-    )
+    texts = parallel.texts_of(folder)
+    named = (file for file in files(folder) if file.stem.startswith("train"))
+    return {} if texts and any(file.suffix.lower() in READERS for file in named) else texts
 
 
 def _hub(path: str, name: str | None, **common: Any) -> Any:

@@ -35,14 +35,12 @@ class ValidateAtEnd(Callback):
 
     def __init__(self) -> None:
         self.interval: int | None = None  # in batches, that was asked for
-        self.early = (
-            False  # whether the validation at hand is one that a longer run would not have had
-        )
+        # Whether the validation at hand is one that a longer run would not have had.
+        self.early = False
 
     def setup(self, trainer: Any, pl_module: LightningModule, stage: str) -> None:
-        interval = getattr(
-            trainer, "val_check_interval", None
-        )  # Lightning has none where it is a time
+        # Lightning has none where it is a time.
+        interval = getattr(trainer, "val_check_interval", None)
         self.interval, self.early = interval if isinstance(interval, int) else None, False
         batches = trainer.max_steps * trainer.accumulate_grad_batches
         by_epoch = stage == "fit" and trainer.check_val_every_n_epoch is not None
@@ -53,9 +51,7 @@ class ValidateAtEnd(Callback):
         loop = trainer.fit_loop.epoch_loop
         if self.interval is None or loop._should_accumulate():
             return
-        over = loop._num_ready_batches_reached()
-        last = trainer.global_step == trainer.max_steps
-        last |= over and trainer.current_epoch + 1 == trainer.max_epochs
+        last = is_at_bound(trainer)
         if trainer.check_val_every_n_epoch is None:
             read = loop.total_batch_idx + 1
         else:
@@ -67,6 +63,14 @@ class ValidateAtEnd(Callback):
     def teardown(self, trainer: Any, pl_module: LightningModule, stage: str) -> None:
         if self.interval is not None:
             trainer.val_check_interval = self.interval
+
+
+def is_at_bound(trainer: Any) -> bool:
+    """Whether the step just done is the last that the bounds on steps and epochs allow."""
+    over = trainer.fit_loop.epoch_loop._num_ready_batches_reached()
+    return trainer.global_step == trainer.max_steps or (
+        over and trainer.current_epoch + 1 == trainer.max_epochs
+    )
 
 
 def validates_early(trainer: Any) -> bool:

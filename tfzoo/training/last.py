@@ -14,6 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from tfzoo.tracking.runs import numbered, remove, sweep
 from tfzoo.training.background import BackgroundCheckpointIO
 from tfzoo.training.guard import is_doubtful
+from tfzoo.training.intervals import is_at_bound
 from tfzoo.training.moved import at_home
 from tfzoo.training.saved_loops import Mend, after_validation, end_epoch
 
@@ -98,12 +99,7 @@ class Last(Checkpoint):
             self._name(trainer)
 
     def _is_last_step(self, trainer: Trainer) -> bool:
-        over = trainer.fit_loop.epoch_loop._num_ready_batches_reached()
-        return (
-            trainer.should_stop
-            or trainer.global_step == trainer.max_steps
-            or (over and trainer.current_epoch + 1 == trainer.max_epochs)
-        )
+        return trainer.should_stop or is_at_bound(trainer)
 
     def _is_time(self, trainer: Trainer) -> bool:
         if self.wanted or self._is_last_step(trainer):
