@@ -28,7 +28,7 @@ class Cluster:
     def call(self, *command: str | Path, cwd: Path | None = None, **env: str) -> str:
         """What a command that must succeed prints."""
         done = self.tried(*command, cwd=cwd, **env)
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout.strip()
 
     def tried(

@@ -137,6 +137,10 @@ def test_an_image_is_no_text(best, tmp_path, capsys):
     Image.new("L", (4, 4)).save(image)
     told = mistake(capsys, "classify", best("TextClassification"), image)
     assert told == f"{image} names an image; this checkpoint classifies texts"
+    assert "names an image" in mistake(
+        capsys, "classify", best("TextClassification"), "missing.png"
+    )
+    assert main(["classify", best("TextClassification"), "I like my a.png"]) == 0
 
 
 @pytest.fixture

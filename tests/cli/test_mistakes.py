@@ -372,6 +372,24 @@ def test_a_checkpoint_that_is_none(command, mistake, trained, tmp_path):
     assert not (tmp_path / "exploded").exists()
 
 
+@pytest.mark.slow
+def test_a_checkpoint_of_another_task_is_told_by_its_task(mistake, trained):
+    last = trained(LANGUAGE) / "checkpoints/step-00000002.ckpt"
+    told = mistake("fit", TEXT, f"--ckpt_path={last}")
+    assert told.startswith("the checkpoint is of task Generation, the config's is TextClass")
+
+
+@pytest.mark.slow
+def test_the_folder_of_a_run_is_no_checkpoint(mistake, trained):
+    run = trained(TEXT)
+    for folder in (run, run / "checkpoints"):
+        for command, task in (("fit", TEXT), ("test", TEXT), ("validate", None)):
+            told = mistake(command, task, f"--ckpt_path={folder}")
+            assert told == (
+                f"{folder} is a folder of checkpoints: say which one, such as {run}/checkpoints/best.ckpt"
+            )
+
+
 def test_nothing_to_measure(mistake):
     assert mistake("test", T) == (
         "test needs --ckpt_path: without one there is only an untrained network"

@@ -87,6 +87,7 @@ def test_where_the_terminal_is_narrow_the_last_columns_are_left_out_and_named(
         (["--filter", "run=gen/?"], ["c", "a", "b"]),
         (["--filter", "run!=gen/*"], ["d"]),
         (["--filter", "state=killed,unknown"], ["d", "c"]),
+        (["--filter", "state!=fin*"], ["d", "c"]),
         (["--filter", "val/loss<2"], ["c", "a"]),
         (["--filter", "val/loss <= 1.5", "--filter", "state=finished"], ["a"]),
         (["--filter", "last:val/loss>3.2"], ["b"]),
@@ -198,6 +199,7 @@ def test_a_sweep_as_json(runs, capsys):
         (["runs", "--filter", "killed"], "a filter is written COLUMN=VALUE"),
         (["runs", "--filter", "val/loss="], "a filter is written COLUMN=VALUE"),
         (["runs", "--filter", "val/loss<low"], "< compares with a number, not 'low'"),
+        (["runs", "--filter", "state=done"], "state is one of running, starting, queued, finished"),
         (["runs", "--json", "--csv"], "choose one"),
     ],
 )

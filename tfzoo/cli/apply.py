@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tfzoo.tracking.runs import check_checkpoint
+
 IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 
 
@@ -28,6 +30,7 @@ def translate(arguments: list[str]) -> None:
     parser.add_argument("--beam", type=int, help="beams; 1 decodes greedily")
     parser.add_argument("--length-penalty", type=float, help="above 0 favours longer translations")
     options = parser.parse_intermixed_args(arguments)
+    check_checkpoint(options.checkpoint)  # before anything takes seconds to import
     from tfzoo.models import Beam
     from tfzoo.tasks import Translation
 
@@ -56,6 +59,7 @@ def classify(arguments: list[str]) -> None:
     parser.add_argument("--truncate", action="store_true", help="cut texts too long for the model")
     parser.add_argument("--json", action="store_true", help="every class with its probability")
     options = parser.parse_intermixed_args(arguments)
+    check_checkpoint(options.checkpoint)  # before anything takes seconds to import
     from tfzoo.tasks.classification import Classification, ImageClassification
 
     task: Any = Classification.from_checkpoint(options.checkpoint, options.device)
@@ -97,6 +101,7 @@ def generate(arguments: list[str]) -> None:
     parser.add_argument("--seed", type=int, help="of the draw; none: another text each time")
     parser.add_argument("--greedy", action="store_true", help="always the most probable token")
     options = parser.parse_intermixed_args(arguments)
+    check_checkpoint(options.checkpoint)  # before anything takes seconds to import
     if options.max_new_tokens < 1:
         raise ValueError(f"--max-new-tokens must be at least 1, not {options.max_new_tokens}")
     from tfzoo.models import Greedy, Sampling
@@ -179,9 +184,9 @@ def _image_files(names: Sequence[str]) -> list[Path]:
 
 
 def _no_images(texts: Sequence[str]) -> None:
-    """Raises ValueError where an image is given to a checkpoint that classifies texts."""
+    """Raises ValueError where an image is given to a checkpoint that classifies texts, be it that it is not there."""
     for text in texts:
-        if Path(text).suffix.lower() in IMAGE_ENDINGS and Path(text).is_file():
+        if Path(text).suffix.lower() in IMAGE_ENDINGS and len(text.split()) == 1:
             raise ValueError(f"{text} names an image; this checkpoint classifies texts")
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from tfzoo.data.corpora import CORPORA
 from tfzoo.data.source import READERS
-from tfzoo.tracking.runs import run_holding
+from tfzoo.tracking.runs import check_checkpoint, run_holding
 
 
 def prepared(arguments: list[str]) -> list[str]:
@@ -27,8 +27,8 @@ def prepared(arguments: list[str]) -> list[str]:
     rest = _data_paths(rest)
     options = {argument.partition("=")[0] for argument in rest}
     checkpoint = value_of(rest, "--ckpt_path")
-    if checkpoint and checkpoint not in ("last", "best") and not Path(checkpoint).exists():
-        raise FileNotFoundError(f"no checkpoint at {checkpoint}")
+    if checkpoint and checkpoint not in ("last", "best"):
+        check_checkpoint(checkpoint)
     if subcommand == "fit" and not options & {
         "-c",
         "--config",

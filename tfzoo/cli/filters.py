@@ -17,6 +17,7 @@ from typing import Any
 
 from tfzoo.cli.columns import Column, column
 from tfzoo.slurm.axes import split
+from tfzoo.tracking.state import WORDS
 from tfzoo.tracking.table import Row
 
 _ORDER: dict[str, Callable[[Any, Any], bool]] = {
@@ -50,6 +51,12 @@ class Filter:
         known = column(found[1], rows)
         if found[2] in _ORDER and known.name != "started" and amount(found[3]) is None:
             raise ValueError(f"{said}: {found[2]} compares with a number, not {found[3]!r}")
+        if known.name == "state":
+            for word in split(found[3]):
+                if not any(fnmatchcase(one, word) for one in WORDS):
+                    raise ValueError(
+                        f"{said}: a run's state is one of {', '.join(WORDS)}, not {word!r}"
+                    )
         return cls(said, known, found[2], found[3])
 
     def holds(self, row: Row) -> bool:

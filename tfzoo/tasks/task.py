@@ -257,7 +257,7 @@ class Task(LightningModule):
         if "loops" in checkpoint and self._trainer is not None:
             devices, loop = self.trainer.world_size, checkpoint["loops"]["fit_loop"]
             share_anew(loop, carried.get("devices", devices), devices)
-        self.facts.check_same(self.facts_class.from_dict(carried["facts"]))
+        self.facts.check_same(self._facts_of(carried))
         theirs, ours = (self._fixed(settings) for settings in (carried["settings"], self.settings))
         for key in sorted(theirs.keys() & ours.keys()):
             if theirs[key] != ours[key]:
@@ -267,6 +267,19 @@ class Task(LightningModule):
                 )
         if "state_dict" in checkpoint:  # a sharded checkpoint brings its weights later
             self.check_weights(checkpoint["state_dict"])
+
+    def _facts_of(self, carried: dict[str, Any]) -> Facts:
+        """The facts in a checkpoint of this task. Raises ValueError where it is of another."""
+        try:
+            return self.facts_class.from_dict(carried["facts"])
+        except ValueError as error:
+            theirs, ours = carried["task"].rpartition(".")[2], type(self).__name__
+            if theirs == ours:
+                raise
+            raise ValueError(
+                f"the checkpoint is of task {theirs}, the config's is {ours}: "
+                "use the config.yaml of its run folder"
+            ) from error
 
     def _fixed(self, settings: dict[str, Any]) -> dict[str, Any]:
         """The settings without which weights mean nothing."""

@@ -134,6 +134,18 @@ def run_of(path: Path) -> Run:
     )
 
 
+def check_checkpoint(path: str | Path) -> None:
+    """Raises FileNotFoundError where nothing lies there, ValueError where it is a folder of checkpoints."""
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    inside = Run(path).checkpoints if Run(path).checkpoints.is_dir() else path
+    if path.is_dir() and inside.name == "checkpoints":
+        raise ValueError(
+            f"{path} is a folder of checkpoints: say which one, such as {inside / 'best.ckpt'}"
+        )
+
+
 def run_holding(checkpoint: str | Path | None) -> Run | None:
     """The run in whose checkpoints/ a checkpoint lies; None where there is no such file, or no such run.
 

@@ -17,6 +17,9 @@ GOING = ("running", "starting", "queued")
 """The states of a run that nobody else may take up."""
 
 
+WORDS = (*GOING, "finished", "stopped", "interrupted", "failed", "killed", "unknown")
+
+
 class Job(Protocol):
     """What is asked of SLURM's word on a job."""
 
@@ -39,7 +42,7 @@ class Job(Protocol):
 
 @dataclass(frozen=True)
 class State:
-    """A word (running, starting, queued, finished, stopped, failed, killed or unknown), and why."""
+    """One of WORDS, and why."""
 
     word: str
     why: str = ""

@@ -15,7 +15,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.plugins.io.wrapper import _WrappingCheckpointIO
 from lightning.pytorch.utilities import rank_zero_info
 
-from tfzoo.tracking.runs import Run, newest_first
+from tfzoo.tracking.runs import Run, check_checkpoint, newest_first
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -77,6 +77,7 @@ def whole(plugins: list[Any]) -> list[Any]:
 def read_checkpoint(path: str | os.PathLike, map_location: Any = "cpu") -> dict[str, Any]:
     """The contents of a checkpoint; never executes anything in it. Raises ValueError where it cannot be one."""
     path = Path(path)
+    check_checkpoint(path)
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
     if not zipfile.is_zipfile(path):
