@@ -25,8 +25,13 @@ class Asks(Callback):
                 os.kill(os.getpid(), number)
 
 
-def asked(experiment, runs: Path, monkeypatch, *numbers: int) -> tuple[int, Path]:
-    """The exit code of a training that is asked in its third step, and its run's folder."""
+def asked(
+    experiment, runs: Path, monkeypatch, *numbers: int, others: tuple[dict, ...] = ()
+) -> tuple[int, Path]:
+    """The exit code of a training that is asked in its third step, and its run's folder.
+
+    others: callbacks.
+    """
     import disasters
 
     monkeypatch.setattr(disasters, "Asks", Asks, raising=False)
@@ -39,7 +44,7 @@ def asked(experiment, runs: Path, monkeypatch, *numbers: int) -> tuple[int, Path
             "-c",
             str(experiment("Generation")),
             *flags,
-            f"--trainer.callbacks={json.dumps([asks])}",
+            f"--trainer.callbacks={json.dumps([asks, *others])}",
         ]
     )
     return code, runs / "generation" / "1"
@@ -64,11 +69,15 @@ def test_a_training_that_is_asked_saves_its_step(
 
 
 @pytest.mark.slow
-def test_whoever_interrupts_twice_does_not_wait(experiment, tmp_path, monkeypatch, capfd):
-    ended, run = asked(experiment, tmp_path, monkeypatch, signal.SIGINT, signal.SIGINT)
+@pytest.mark.parametrize("every", [1, 100])
+def test_whoever_interrupts_twice_does_not_wait(every, experiment, tmp_path, monkeypatch, capfd):
+    last = {"class_path": "Last", "init_args": {"every_n_steps": every}}
+    twice = signal.SIGINT, signal.SIGINT
+    ended, run = asked(experiment, tmp_path, monkeypatch, *twice, others=(last,))
     assert ended == 130
     told = capfd.readouterr().err
     assert "stopping at this step's end" in told
-    assert told.splitlines()[-1] == "tfzoo: interrupted"
+    way = f"; tfzoo resume {run} goes on from step-00000001.ckpt" if every == 1 else ""
+    assert told.splitlines()[-1] == f"tfzoo: interrupted{way}"
     assert not (run / "running.json").exists()
     assert json.loads((run / "provenance.json").read_text())[-1]["ended"]["how"] == "interrupted"

@@ -116,8 +116,9 @@ class ExperimentCLI(LightningCLI):
         except BaseException as error:
             how = "interrupted"
             if isinstance(error.__context__, KeyboardInterrupt):
-                raise KeyboardInterrupt from None  # Lightning makes it the exit code 1
-            raise
+                error = KeyboardInterrupt()  # Lightning makes it the exit code 1
+            self._tell_way_on(error)
+            raise error from None
         finally:
             self._leave(how)
 
@@ -235,8 +236,8 @@ class ExperimentCLI(LightningCLI):
     def before_fit(self) -> None:
         signals.be_patient()
 
-    def _tell_way_on(self, error: Exception) -> None:
-        """To what a training died of, a full disk say, it is added how to go on."""
+    def _tell_way_on(self, error: BaseException) -> None:
+        """To what a training died of, a full disk or a second Ctrl-C say, it is added how to go on."""
         if self.run is not None and self._has_begun() and (newest := newest_checkpoint(self.run)):
             error.add_note(f"tfzoo resume {self.run.folder} goes on from {newest.name}")
 

@@ -38,8 +38,8 @@ def told_in_one_line() -> Iterator[Outcome]:
         if stopped.code:
             print(f"tfzoo: {stopped.message}", file=sys.stderr)
         outcome.code = int(stopped.code or 0)
-    except KeyboardInterrupt:
-        print("tfzoo: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print("; ".join(["tfzoo: interrupted", *_notes(interrupt)]), file=sys.stderr)
         outcome.code = 130
     except BrokenPipeError:
         # Whoever read our output has seen enough, as `head` does.
@@ -73,8 +73,11 @@ def is_mistake(error: Exception) -> bool:
 
 def one_line(error: Exception) -> str:
     """The message of an error without its line breaks and parsers' repetitions."""
-    notes = [note for note in getattr(error, "__notes__", ()) if note.startswith("tfzoo ")]
-    return "; ".join([_told(error), *notes])
+    return "; ".join([_told(error), *_notes(error)])
+
+
+def _notes(error: BaseException) -> list[str]:
+    return [note for note in getattr(error, "__notes__", ()) if note.startswith("tfzoo ")]
 
 
 def _death(error: BaseException | None) -> RuntimeError | None:
