@@ -40,7 +40,7 @@ class Cluster:
             cwd=cwd,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,  # longer than SLURM itself waits for its controller
         )
 
     def forked(self, *arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -67,7 +67,7 @@ class Cluster:
             time.sleep(every)
         return found
 
-    def ended(self, number: str, seconds: float = 180) -> dict[str, str]:
+    def ended(self, number: str, seconds: float = 400) -> dict[str, str]:
         """A job when it is over, be it requeued meanwhile."""
         over = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")
 

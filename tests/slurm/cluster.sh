@@ -137,6 +137,8 @@ KillWait=$KILLWAIT
 CompleteWait=0
 MinJobAge=3600
 SlurmdTimeout=60
+# where tests take all processors, or the disk, the controller may be long in answering
+MessageTimeout=60
 InactiveLimit=0
 WaitTime=0
 CONF

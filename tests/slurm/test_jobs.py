@@ -42,19 +42,29 @@ class Place:
 
     def __init__(self, cluster: Cluster, folder: Path, config: Path) -> None:
         self.cluster, self.folder, self.config = cluster, folder, config
-        folder.mkdir()
+        self.jobs: list[str] = []
+        folder.mkdir(exist_ok=True)
+
+    def for_itself(self) -> Place:
+        """The same place, for jobs that are cancelled together."""
+        return Place(self.cluster, self.folder, self.config)
 
     def submit(
         self, name: str, shape: str, *more: str, options: tuple[str, ...] = (), **env: str
     ) -> str:
         nodes, tasks = SHAPES[shape]
-        return self.cluster.call(
+        job = self.cluster.call(
             *("sbatch", "--parsable", f"--nodes={nodes}", f"--ntasks-per-node={tasks}", *options),
             *(f"--output={name}.out", SCRIPT, "-c", self.config, *SETTINGS),
             *(f"--experiment={name}", *more),
             cwd=self.folder,
             **env,
         )
+        self.jobs.append(job)
+        return job
+
+    def cancel(self) -> None:
+        self.cluster.tried("scancel", *self.jobs)
 
     def run(self, name: str) -> Path:
         """The only run of a name."""
@@ -98,7 +108,7 @@ def whole(place: Place) -> Place:
     jobs = {name: place.submit(name, shape, WITHOUT_WANDB) for name, shape in names.items()}
     jobs["sharded"] = place.submit("sharded", "2x2", WITHOUT_WANDB, *SHARDED)
     for name, job in jobs.items():
-        assert place.cluster.ended(job, 400)["JobState"] == "COMPLETED", place.said(name)
+        assert place.cluster.ended(job)["JobState"] == "COMPLETED", place.said(name)
     return place
 
 
@@ -181,7 +191,15 @@ def happening(
     """Of the chosen tests that are made by `side_by_side` all that happens, begun."""
     chosen = [getattr(item, "function", None) for item in request.session.items]
     pool = ThreadPoolExecutor(BESIDE)
-    yield {test: pool.submit(HAPPENS[test], whole) for test in HAPPENS if test in chosen}
+
+    def happen(test: Callable[..., None]) -> None:
+        place = whole.for_itself()
+        try:
+            HAPPENS[test](place)
+        finally:
+            place.cancel()  # or what failed would take the others' processors
+
+    yield {test: pool.submit(happen, test) for test in HAPPENS if test in chosen}
     pool.shutdown(cancel_futures=True)
 
 
@@ -205,7 +223,7 @@ def requeued(place: Place, shape: str) -> None:
     job = place.submit(name, shape, options=(REACHES,))
     place.trains(name)
     place.cluster.call("scancel", "--signal=USR2", job)
-    ended = place.cluster.ended(job, 300)
+    ended = place.cluster.ended(job)
     assert (ended["JobState"], ended["Restarts"]) == ("COMPLETED", "1"), place.said(name)
     assert_goes_on(place, name, shape, 1, "stopped")
 
@@ -222,7 +240,7 @@ def test_a_signal_requeues_one_process(whole):
 
 def resubmitted(place: Place, name: str, shape: str) -> None:
     job = place.submit(name, shape, f"--run_id={place.run(name).name}")
-    assert place.cluster.ended(job, 300)["JobState"] == "COMPLETED", place.said(name)
+    assert place.cluster.ended(job)["JobState"] == "COMPLETED", place.said(name)
     assert_same(place, name, shape)
 
 
@@ -290,7 +308,7 @@ def test_a_more_urgent_job_takes_the_place(whole, older):
         *("--output=/dev/null", "--wrap=sleep 1"),
         cwd=whole.folder,
     )
-    ended = whole.cluster.ended(job, 300)
+    ended = whole.cluster.ended(job)
     assert (ended["JobState"], ended["Restarts"]) == ("COMPLETED", "1"), whole.said("preempted")
     assert whole.cluster.ended(urgent)["JobState"] == "COMPLETED"
     assert_goes_on(whole, "preempted", "1", 1, "stopped")

@@ -40,13 +40,13 @@ def test_a_sweep_is_one_array_whose_failed_point_is_submitted_again(
     broken = runs[2]
     (broken / "metrics.csv").mkdir()
     for job in jobs:
-        state = cluster.ended(job, 300)["JobState"]
+        state = cluster.ended(job)["JobState"]
         assert state == ("FAILED" if job == jobs[2] else "COMPLETED"), said
     (broken / "metrics.csv").rmdir()
     cluster.tfzoo("submit", "--again", broken, cwd=here)
     again = json.loads((broken / "submission.json").read_text())["job"]
     assert again != jobs[2]
-    assert cluster.ended(again, 200)["JobState"] == "COMPLETED"
+    assert cluster.ended(again)["JobState"] == "COMPLETED"
     for run, submission in zip(runs, submissions, strict=True):
         written = (run / "config.yaml").read_text()
         point = submission["sweep"]["point"]
@@ -89,7 +89,7 @@ def test_a_point_of_four_makes_room_and_goes_on(
         *("--output=/dev/null", "--wrap=sleep 1"),
         cwd=here,
     )
-    ended = [cluster.ended(job, 400) for job in jobs]
+    ended = [cluster.ended(job) for job in jobs]
     assert [one["JobState"] for one in ended] == ["COMPLETED"] * 4, said
     assert sorted(one["Restarts"] for one in ended) == ["0", "0", "0", "1"]
     assert cluster.ended(urgent)["JobState"] == "COMPLETED"
