@@ -8,7 +8,7 @@
 #   cluster.sh install   apt-get install the packages (Debian/Ubuntu)
 #   cluster.sh restart   stop + start
 #
-# Run as root. Everything it writes lies under $SLURM_LOCAL_DIR; daemons listen on 127.0.0.1 only.
+# Run as root. All it writes lies under $SLURM_LOCAL_DIR and, if it can, in /dev/shm; daemons listen on 127.0.0.1 only.
 # Nodes are called sn1, sn2, ...; each slurmd has its own UTS + mount namespace, so in a job
 # `hostname` says sn1 / sn2 and those names resolve (bind-mounted hosts file), with nothing
 # changed on the host. Where unshare(1) is forbidden it falls back to plain `slurmd -N`
@@ -40,6 +40,9 @@ REQUEUE_DELAY=${SLURM_LOCAL_REQUEUE_DELAY:-5}
 NS=${SLURM_LOCAL_NS:-auto}
 PATH=$PATH:/usr/sbin:/sbin
 PIDS=$DIR/pids
+# The controller answers nobody while it syncs its state to disk, and none of it need outlast the cluster.
+STATE=$DIR/state
+[ ! -w /dev/shm ] || STATE=/dev/shm/slurm-local$(printf %s "$DIR" | tr / -)
 HOST=$(hostname -s 2>/dev/null || hostname)
 
 say() { echo "slurm-local: $*" >&2; }
@@ -101,7 +104,7 @@ AuthType=auth/munge
 CredType=cred/munge
 # cred_expire is also how long a requeued job is held back (default 120 s)
 AuthInfo=socket=$DIR/munge/munge.sock,cred_expire=$REQUEUE_DELAY
-StateSaveLocation=$DIR/state
+StateSaveLocation=$STATE
 SlurmdSpoolDir=$DIR/spool/%n
 SlurmctldPidFile=$DIR/run/slurmctld.slurm-pid
 SlurmdPidFile=$DIR/run/slurmd.%n.slurm-pid
@@ -199,9 +202,9 @@ start() {
         die "$DIR is not empty and not ours"
     fi
     mkdir -p "$DIR"; : >"$DIR/.slurm-local"
-    rm -rf "$DIR/state" "$DIR/spool" "$DIR/run" "$DIR/munge" "$DIR/log"
-    mkdir -p "$DIR/state" "$DIR/spool" "$DIR/run" "$DIR/log" "$DIR/munge"
-    chmod 700 "$DIR/state"
+    rm -rf "$STATE" "$DIR/spool" "$DIR/run" "$DIR/munge" "$DIR/log"
+    mkdir -p "$STATE" "$DIR/spool" "$DIR/run" "$DIR/log" "$DIR/munge"
+    chmod 700 "$STATE"
     : >"$PIDS"
     STARTING=1
     if [ "$NS" = auto ]; then
@@ -275,6 +278,7 @@ stop() {
         if { tr "\0" "\n" <"$e"; } 2>/dev/null | grep -qxF "SLURM_LOCAL_ID=$DIR"; then kill -KILL "$p" 2>/dev/null || :; fi
     done
     rm -f "$PIDS"
+    rm -rf "$STATE" # a cluster begins without one
     [ "${1:-}" = quiet ] || say "stopped (logs in $DIR/log)"
 }
 
