@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -81,3 +82,30 @@ def test_whoever_interrupts_twice_does_not_wait(every, experiment, tmp_path, mon
     assert told.splitlines()[-1] == f"tfzoo: interrupted{way}"
     assert not (run / "running.json").exists()
     assert json.loads((run / "provenance.json").read_text())[-1]["ended"]["how"] == "interrupted"
+
+
+class AsksToo(Callback):
+    """SIGTERM comes in the midst of a measurement."""
+
+    def on_validation_batch_start(self, *_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    on_test_batch_start = on_predict_batch_start = on_validation_batch_start
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_a_measurement_that_is_asked_ends_at_once(command, trained, tmp_path, monkeypatch, capfd):
+    import disasters
+
+    monkeypatch.setattr(disasters, "AsksToo", AsksToo, raising=False)
+    run = tmp_path / "runs" / "generation" / "1"
+    shutil.copytree(trained("Generation"), run)
+    asks = json.dumps([{"class_path": "disasters.AsksToo"}])
+    checkpoint = run / "checkpoints/best.ckpt"
+    (run / f"{command}.json").unlink(missing_ok=True)
+    capfd.readouterr()
+    assert main([command, f"--ckpt_path={checkpoint}", f"--trainer.callbacks={asks}"]) == 143
+    assert capfd.readouterr().err.splitlines()[-1] == "tfzoo: SIGTERM: stopped; nothing is lost"
+    assert not (run / f"{command}.json").exists()
+    assert not (run / "predictions.jsonl").exists()

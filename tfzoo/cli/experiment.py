@@ -54,6 +54,7 @@ from tfzoo.training.checkpoint import newest_sound, whole
 from tfzoo.training.cluster import as_job, check_tasks
 from tfzoo.training.intervals import check_counts, set_intervals
 from tfzoo.training.others import EndOthers
+from tfzoo.training.stopping import Listen
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "logger": LOGGERS,
@@ -174,7 +175,7 @@ class ExperimentCLI(LightningCLI):
             # Measuring saves and shows nothing, whatever the config of its run did.
             callbacks = listed(settings.get("callbacks"))
             kept = [c for c in callbacks if not isinstance(c, Checkpoint | Show)]
-            settings["callbacks"] = watched([EndOthers(), *kept], settings)
+            settings["callbacks"] = watched([EndOthers(), Listen(), *kept], settings)
             trainer = super().instantiate_trainer(enable_checkpointing=False, **kwargs)
             check_tasks(trainer)
             return trainer

@@ -18,12 +18,12 @@ from tfzoo.cli.mistakes import told_in_one_line
 class Command(NamedTuple):
     """A command: what it does in one line, and where it lives as "module:function" of the arguments after its name.
 
-    trains: whether it may be asked to make room, and be started again.
+    heeds: whether it is told of signals that ask to stop (`tfzoo.signals`); the others just end.
     """
 
     summary: str
     target: str
-    trains: bool = False
+    heeds: bool = False
 
     def load(self) -> Callable[[list[str]], object]:
         module, _, function = self.target.partition(":")
@@ -42,16 +42,22 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "fit": Command(
-        "train an experiment: tfzoo fit -c experiments/...", "tfzoo.cli.experiment:fit", trains=True
+        "train an experiment: tfzoo fit -c experiments/...", "tfzoo.cli.experiment:fit", heeds=True
     ),
     "resume": Command(
-        "go on with a run from its newest checkpoint", "tfzoo.cli.experiment:resume", trains=True
+        "go on with a run from its newest checkpoint", "tfzoo.cli.experiment:resume", heeds=True
     ),
     "validate": Command(
-        "measure a checkpoint on the validation split", "tfzoo.cli.experiment:validate"
+        "measure a checkpoint on the validation split",
+        "tfzoo.cli.experiment:validate",
+        heeds=True,
     ),
-    "test": Command("measure a checkpoint on the test split", "tfzoo.cli.experiment:test"),
-    "predict": Command("write predictions for the test split", "tfzoo.cli.experiment:predict"),
+    "test": Command(
+        "measure a checkpoint on the test split", "tfzoo.cli.experiment:test", heeds=True
+    ),
+    "predict": Command(
+        "write predictions for the test split", "tfzoo.cli.experiment:predict", heeds=True
+    ),
     "plan": Command(
         "what an experiment takes on other devices: memory, speed, time",
         "tfzoo.cli.plan:plan",
@@ -75,7 +81,7 @@ COMMANDS = {
     ),
     "generate": Command("go on with a text by a checkpoint", "tfzoo.cli.apply:generate"),
     "demo": Command(
-        "train and compare the four embedded experiments", "tfzoo.cli.demo:demo", trains=True
+        "train and compare the four embedded experiments", "tfzoo.cli.demo:demo", heeds=True
     ),
 }
 
@@ -108,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"tfzoo {tfzoo.__version__}")
         elif name in COMMANDS:
             command = COMMANDS[name]
-            with signals.heeded() if command.trains else nullcontext():
+            with signals.heeded() if command.heeds else nullcontext():
                 command.load()(arguments[1:])
         else:
             raise ValueError(

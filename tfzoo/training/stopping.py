@@ -1,4 +1,4 @@
-"""A training that is asked to make room saves where it stands, and ends."""
+"""A training that is asked to make room saves where it stands, and ends; a measurement just ends."""
 
 from __future__ import annotations
 
@@ -82,6 +82,15 @@ class Stop(Callback):
         if request.signal != SIGUSR2:  # which is followed by another start without anybody's doing
             told += f"; tfzoo resume {trainer.default_root_dir} goes on"
         raise signals.Stopped(request, told)
+
+
+class Listen(Callback):
+    """A measurement ends at once when it is asked to; Lightning's handler would first talk to its other processes."""
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        signals.listen()
+
+    on_test_start = on_predict_start = on_validation_start
 
 
 def _last(trainer: Any) -> Last | None:
