@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tfzoo.backbone import products
 from tfzoo.backbone.cache import CrossCache, SelfCache
 from tfzoo.backbone.config import TransformerConfig
 from tfzoo.backbone.linear import Linear, linear
@@ -24,7 +25,9 @@ Kernel = Callable[[Tensor, Tensor, Tensor, Mask, float], Tensor]
 
 
 def fused(query: Tensor, key: Tensor, value: Tensor, mask: Mask, dropout: float) -> Tensor:
-    """softmax(query key^T / sqrt(E)) value by torch's fastest kernel for the device; weights are never stored."""
+    """softmax(query key^T / sqrt(E)) value by the fastest kernel for the device; weights are never stored."""
+    if products.serve(query, key, dropout):
+        return products.attend(query, key, value, mask)
     heads = F.scaled_dot_product_attention(
         query,
         key,
