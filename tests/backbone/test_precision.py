@@ -4,7 +4,7 @@ import pytest
 import torch
 from small_tasks import every_task
 
-from tfzoo.backbone import TransformerConfig, explicit, fused
+from tfzoo.backbone import TransformerConfig, explicit, fused, products
 from tfzoo.backbone.attention import attention_weights
 from tfzoo.backbone.block import norm_for
 from tfzoo.layout import Mask
@@ -33,8 +33,17 @@ def test_norms_sum_in_float32(kind, device):
     torch.testing.assert_close(norm.to(HALF)(x).float(), expected, rtol=2**-7, atol=2**-7)
 
 
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("kernel", [fused, explicit], ids=lambda kernel: kernel.__name__)
+def as_products(query, key, value, mask, dropout):
+    return products.attend(query, key, value, mask)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "device"),
+    [
+        *((kernel, "cpu") for kernel in (fused, explicit, as_products)),
+        *(pytest.param(kernel, "cuda", marks=DEVICES[1].marks) for kernel in (fused, explicit)),
+    ],
+)
 def test_softmax_sums_in_float32(kernel, device):
     chance = torch.Generator().manual_seed(0)
     query, key = (torch.randn(1, 2, 2048, 16, generator=chance).to(device, HALF) for _ in range(2))
