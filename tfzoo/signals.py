@@ -110,4 +110,4 @@ def _receive(number: int, frame: FrameType | None) -> None:
         with suppress(OSError, RuntimeError):  # in the midst of a write to the same stream
             print("\ntfzoo: stopping at this step's end; Ctrl-C again: at once", file=sys.stderr)
     if not _patient:
-        raise Stopped(request, "stopped; nothing is lost")
+        raise Stopped(request, "stopped; nothing was written")

@@ -133,14 +133,12 @@ def test_classify_pairs_of_texts(experiment, tmp_path, capsys):
 
 
 def test_an_image_is_no_text(best, tmp_path, capsys):
-    image = tmp_path / "a.png"
+    checkpoint, image = best("TextClassification"), tmp_path / "a b.png"
     Image.new("L", (4, 4)).save(image)
-    told = mistake(capsys, "classify", best("TextClassification"), image)
-    assert told == f"{image} names an image; this checkpoint classifies texts"
-    assert "names an image" in mistake(
-        capsys, "classify", best("TextClassification"), "missing.png"
-    )
-    assert main(["classify", best("TextClassification"), "I like my a.png"]) == 0
+    for said in (image, "missing.png"):
+        told = mistake(capsys, "classify", checkpoint, said)
+        assert told == f"{said} names an image; this checkpoint classifies texts"
+    assert main(["classify", checkpoint, "I like my a.png"]) == 0
 
 
 @pytest.fixture

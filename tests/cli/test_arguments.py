@@ -2,7 +2,7 @@
 
 import pytest
 
-from tfzoo.cli.arguments import prepared
+from tfzoo.cli.arguments import prepared, value_of
 
 FIT = ["fit", "-c", "x.yaml"]
 
@@ -69,3 +69,28 @@ def test_a_checkpoint_must_be_there():
         prepared([*FIT, "--ckpt_path=nowhere.ckpt"])
     # Lightning's own words for one.
     assert prepared([*FIT, "--ckpt_path", "last"]) == [*FIT, "--ckpt_path", "last"]
+
+
+def test_of_an_option_said_twice_the_last_counts():
+    assert value_of(["--a=1", "--b", "2", "--a", "3"], "--a") == "3"
+    assert value_of(["--a", "3", "--a=1"], "--a") == "1"
+    assert value_of(["--ab=1", "--a"], "--a") is None
+
+
+def test_a_job_may_name_a_run_before_the_checkpoint_of_another(tmp_path, monkeypatch):
+    from tfzoo.cli import experiment
+
+    checkpoint = tmp_path / "runs/x/1/checkpoints/step-00000001.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+    (tmp_path / "runs/x/1/config.yaml").touch()
+    script = ["--run_id", "of-the-job", "--ckpt_path", "last"]  # as slurm/train.sbatch begins
+    said = [*script, "--ckpt_path", str(checkpoint)]
+    with pytest.raises(ValueError, match="leave --run_id out"):
+        experiment.check_same_run(said)
+    for named in ("--run_id=1", "--run_id=null", "--experiment=null"):
+        experiment.check_same_run([*said, "--run_id=1", named])
+    monkeypatch.setattr(experiment, "is_batch", lambda: True)
+    experiment.check_same_run(said)
+    with pytest.raises(ValueError, match="leave --experiment out"):
+        experiment.check_same_run([*said, "--experiment=y"])

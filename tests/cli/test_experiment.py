@@ -335,6 +335,17 @@ def test_a_run_that_its_epochs_ended_is_told_to_go_on_with_more_of_them(
 
 
 @pytest.mark.slow
+def test_both_bounds_are_named_where_a_run_has_come_to_both(experiment, tmp_path, capfd):
+    constant = "--model.schedule=Constant"
+    bounds = ["--trainer.max_steps=2", "--trainer.max_epochs=2"]  # an epoch is a step
+    run = fit(experiment("TextClassification"), tmp_path, QUIET, constant, *bounds)
+    more = "--trainer.max_steps 4 --trainer.max_epochs 4"
+    assert f"resume {run} {more}\n" in capfd.readouterr().out
+    assert main(["resume", str(run), *more.split()]) == 0
+    assert last_of(run).stem == "step-00000004"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("said", ["--experiment=other", "--run_id=other"])
 def test_a_checkpoint_of_one_run_does_not_go_on_under_the_name_of_another(
     said, experiment, trained, tmp_path, capfd

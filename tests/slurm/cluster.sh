@@ -15,7 +15,7 @@
 # (then export MASTER_ADDR=127.0.0.1 in multi-node jobs).
 #
 # Knobs (environment):
-#   SLURM_LOCAL_DIR    /tmp/slurm-local   state, logs, config, pids
+#   SLURM_LOCAL_DIR    /tmp/slurm-local   logs, config, pids
 #   SLURM_LOCAL_NODES  2                  number of nodes
 #   SLURM_LOCAL_CPUS   4                  CPUs each node claims (may exceed the real ones)
 #   SLURM_LOCAL_MEM    8000               MB each node claims (--mem is checked against it)

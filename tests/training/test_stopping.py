@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from lightning import Callback, Trainer
 
+from tfzoo import signals
 from tfzoo.cli import main
 
 
@@ -87,15 +88,27 @@ def test_whoever_interrupts_twice_does_not_wait(every, experiment, tmp_path, mon
 class AsksToo(Callback):
     """SIGTERM comes in the midst of a measurement."""
 
+    heard: object = None
+
     def on_validation_batch_start(self, *_: object) -> None:
+        AsksToo.heard = signal.getsignal(signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
 
     on_test_batch_start = on_predict_batch_start = on_validation_batch_start
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["validate", "test", "predict"])
-def test_a_measurement_that_is_asked_ends_at_once(command, trained, tmp_path, monkeypatch, capfd):
+@pytest.mark.parametrize(
+    ("command", "written"),
+    [
+        ("validate", "validation.json"),
+        ("test", "test.json"),
+        ("predict", "predictions.jsonl"),
+    ],
+)
+def test_a_measurement_that_is_asked_ends_at_once(
+    command, written, trained, tmp_path, monkeypatch, capfd
+):
     import disasters
 
     monkeypatch.setattr(disasters, "AsksToo", AsksToo, raising=False)
@@ -103,9 +116,9 @@ def test_a_measurement_that_is_asked_ends_at_once(command, trained, tmp_path, mo
     shutil.copytree(trained("Generation"), run)
     asks = json.dumps([{"class_path": "disasters.AsksToo"}])
     checkpoint = run / "checkpoints/best.ckpt"
-    (run / f"{command}.json").unlink(missing_ok=True)
+    (run / written).unlink(missing_ok=True)
     capfd.readouterr()
     assert main([command, f"--ckpt_path={checkpoint}", f"--trainer.callbacks={asks}"]) == 143
-    assert capfd.readouterr().err.splitlines()[-1] == "tfzoo: SIGTERM: stopped; nothing is lost"
-    assert not (run / f"{command}.json").exists()
-    assert not (run / "predictions.jsonl").exists()
+    assert capfd.readouterr().err.splitlines()[-1] == "tfzoo: SIGTERM: stopped; nothing was written"
+    assert not (run / written).exists()
+    assert AsksToo.heard is signals._receive  # not Lightning's, which would talk to other processes

@@ -184,9 +184,10 @@ def _image_files(names: Sequence[str]) -> list[Path]:
 
 
 def _no_images(texts: Sequence[str]) -> None:
-    """Raises ValueError where an image is given to a checkpoint that classifies texts, be it that it is not there."""
+    """Raises ValueError where an image, be there a file or not, is given to a checkpoint that classifies texts."""
     for text in texts:
-        if Path(text).suffix.lower() in IMAGE_ENDINGS and len(text.split()) == 1:
+        named = Path(text).suffix.lower() in IMAGE_ENDINGS
+        if named and (len(text.split()) == 1 or Path(text).is_file()):
             raise ValueError(f"{text} names an image; this checkpoint classifies texts")
 
 

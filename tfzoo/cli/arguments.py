@@ -60,7 +60,7 @@ def _of_point(arguments: list[str]) -> list[str]:
     said = value_of(arguments, "--points")
     if said is None:
         return arguments
-    place = next(i for i, a in enumerate(arguments) if a.partition("=")[0] == "--points")
+    place = max(i for i, a in enumerate(arguments) if a.partition("=")[0] == "--points")
     others = arguments[:place] + arguments[place + (1 if "=" in arguments[place] else 2) :]
     file, _, number = said.rpartition(":") if not Path(said).exists() else (said, "", "")
     number = number or os.environ.get("SLURM_ARRAY_TASK_ID", "")
@@ -115,9 +115,11 @@ def names_a_task(file: str | Path) -> bool:
 
 
 def value_of(arguments: list[str], option: str) -> str | None:
+    """What an option is set to: the last time that it is said counts, as for the parser."""
+    value = None
     for position, argument in enumerate(arguments):
         if argument.startswith(f"{option}="):
-            return argument.removeprefix(f"{option}=")
-        if argument == option and position + 1 < len(arguments):
-            return arguments[position + 1]
-    return None
+            value = argument.removeprefix(f"{option}=")
+        elif argument == option and position + 1 < len(arguments):
+            value = arguments[position + 1]
+    return value

@@ -314,19 +314,21 @@ class ExperimentCLI(LightningCLI):
 
 
 def fit(arguments: list[str]) -> None:
-    check_name(arguments)
+    check_same_run(arguments)
     ExperimentCLI(["fit", *arguments])
 
 
-def check_name(arguments: list[str]) -> None:
+def check_same_run(arguments: list[str]) -> None:
     """Raises ValueError where a run's checkpoint is to go on under the name of another run."""
     checkpoint = value_of(arguments, "--ckpt_path")
     run = run_holding(checkpoint)
     if run is None:
         return
-    for option, name in (("--experiment", run.experiment), ("--run_id", run.id)):
-        said = value_of(arguments, option)
-        if said is not None and said != name:
+    names = {"--experiment": run.experiment}
+    if not is_batch():  # where slurm/train.sbatch says one, whatever checkpoint follows
+        names["--run_id"] = run.id
+    for option, name in names.items():
+        if value_of(arguments, option) not in (None, "null", name):
             raise ValueError(
                 f"{checkpoint} is of {run.folder}, where training goes on: leave {option} out"
             )

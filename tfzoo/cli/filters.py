@@ -17,7 +17,7 @@ from typing import Any
 
 from tfzoo.cli.columns import Column, column
 from tfzoo.slurm.axes import split
-from tfzoo.tracking.state import WORDS
+from tfzoo.tracking.state import STATES
 from tfzoo.tracking.table import Row
 
 _ORDER: dict[str, Callable[[Any, Any], bool]] = {
@@ -53,9 +53,9 @@ class Filter:
             raise ValueError(f"{said}: {found[2]} compares with a number, not {found[3]!r}")
         if known.name == "state":
             for word in split(found[3]):
-                if not any(fnmatchcase(one, word) for one in WORDS):
+                if not any(fnmatchcase(one, word) for one in STATES):
                     raise ValueError(
-                        f"{said}: a run's state is one of {', '.join(WORDS)}, not {word!r}"
+                        f"{said}: a run's state is one of {', '.join(STATES)}, not {word!r}"
                     )
         return cls(said, known, found[2], found[3])
 

@@ -35,9 +35,9 @@ def tell_changed(differences: list[str]) -> None:
 @rank_zero_only
 def tell_done(run: Run, trainer: Trainer) -> None:
     """That a run which is gone on with was already where it should come to."""
-    bound = f"--trainer.{'max_epochs' if _ended_by_epochs(trainer) else 'max_steps'}"
+    bounds = " and ".join(f"--trainer.{name}" for name in _reached(trainer))
     print(
-        f"nothing to train: {run.folder} has done {trainer.global_step} steps; to go on, say more with {bound}",
+        f"nothing to train: {run.folder} has done {trainer.global_step} steps; to go on, say more with {bounds}",
         flush=True,
     )
 
@@ -57,23 +57,23 @@ def tell_end(run: Run, trainer: Trainer) -> None:
     ]
     if newest_checkpoint(run) is not None:
         # A training that reached its end goes on only where it is given a later one.
-        longer = ""
-        if _ended_by_epochs(trainer):
-            longer = f" --trainer.max_epochs {2 * (trainer.max_epochs or 1)}"
-        elif trainer.max_steps > 0:
-            longer = f" --trainer.max_steps {2 * trainer.max_steps}"
+        reached = _reached(trainer).items()
+        longer = "".join(f" --trainer.{name} {2 * bound}" for name, bound in reached if bound)
         lines.append(f"go on with {program()} resume {folder}{longer}")
     print("\n".join(lines), flush=True)
 
 
-def _ended_by_epochs(trainer: Trainer) -> bool:
-    """Rather than by steps: the bound that is to be raised."""
-    epochs = trainer.max_epochs
-    return (
-        epochs is not None
-        and 0 <= epochs <= trainer.current_epoch
-        and trainer.global_step != trainer.max_steps
-    )
+def _reached(trainer: Trainer) -> dict[str, int]:
+    """The bounds that a training has come to, of which each is to be raised before it goes on."""
+    bounds = {
+        "max_steps": (trainer.max_steps, trainer.global_step),
+        "max_epochs": (trainer.max_epochs, trainer.current_epoch),
+    }
+    return {
+        name: bound
+        for name, (bound, done) in bounds.items()
+        if bound is not None and 0 <= bound <= done
+    }
 
 
 def _best(run: Run, callback: ModelCheckpoint, steps: int) -> str:

@@ -33,7 +33,7 @@ Texts = dict[str, dict[str, Path]]
 def texts_of(folder: Path) -> Texts:
     """What the folder holds of such text: train.XX and train.YY, or two files of one name and no others; or nothing.
 
-    Raises ValueError where a train.XX is alone, and nothing else is there to read.
+    Raises ValueError where a train.XX is alone, and there are no files of other kinds.
     """
     found: Texts = defaultdict(dict)
     others = []

@@ -141,9 +141,9 @@ def check_checkpoint(path: str | Path) -> None:
         raise FileNotFoundError(f"no checkpoint at {path}")
     inside = Run(path).checkpoints if Run(path).checkpoints.is_dir() else path
     if path.is_dir() and inside.name == "checkpoints":
-        raise ValueError(
-            f"{path} is a folder of checkpoints: say which one, such as {inside / 'best.ckpt'}"
-        )
+        known = sorted(inside.glob("*.ckpt"))  # best.ckpt first
+        such = f", such as {known[0]}" if known else ""
+        raise ValueError(f"{path} is a folder of checkpoints: say which one{such}")
 
 
 def run_holding(checkpoint: str | Path | None) -> Run | None:

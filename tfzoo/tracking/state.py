@@ -16,8 +16,8 @@ from tfzoo.tracking.submitted import Submitted, seconds
 GOING = ("running", "starting", "queued")
 """The states of a run that nobody else may take up."""
 
-
-WORDS = (*GOING, "finished", "stopped", "interrupted", "failed", "killed", "unknown")
+STATES = (*GOING, "finished", "stopped", "interrupted", "failed", "killed", "unknown")
+"""All of them."""
 
 
 class Job(Protocol):
@@ -42,7 +42,7 @@ class Job(Protocol):
 
 @dataclass(frozen=True)
 class State:
-    """One of WORDS, and why."""
+    """One of STATES, and why."""
 
     word: str
     why: str = ""

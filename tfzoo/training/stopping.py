@@ -85,7 +85,10 @@ class Stop(Callback):
 
 
 class Listen(Callback):
-    """A measurement ends at once when it is asked to; Lightning's handler would first talk to its other processes."""
+    """A measurement ends at once when it is asked to, unless a training before it, of a demo, has made us patient.
+
+    Lightning's handler would first talk to the other processes, in the midst of anything.
+    """
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         signals.listen()
