@@ -69,6 +69,19 @@ def test_it_is_the_explicit_kernel(name, keys, pieces):
         assert not out[~mask.visible.any(-1).expand(3, 2, 7)].any()
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 7, 5), (3, 1, 1, 5), (1, 1, 1, 5)])
+def test_a_row_of_a_mask_may_stand_for_all(shape, pieces):
+    seen = torch.rand(shape) < 0.5
+    seen[..., 0] = True
+    args = inputs(3, 7, 5, dtype=torch.bfloat16)
+    whole = Mask(visible=seen.expand(3, 1, 7, 5))
+    for one, other in zip(
+        *(torch.autograd.grad(products.attend(*args, mask).sum(), args) for mask in (Mask(visible=seen), whole)),
+        strict=True,
+    ):  # fmt: skip
+        assert one.equal(other)
+
+
 def test_pieces_cover_every_weight_that_may_be_seen_once(pieces):
     for causal in (False, True):
         query = torch.zeros(5, 2, 300, 8)
@@ -120,6 +133,7 @@ def test_who_does_not_leaves_it_to_torch(asked, monkeypatch):
     fused(*inputs(), Mask(), 0.0)
     fused(*halves, Mask(), 0.1)
     fused(halves[0], halves[1][:, :1], halves[2][:, :1], Mask(), 0.0)
+    fused(*inputs(length=5, dtype=torch.bfloat16), Mask(is_causal=True), 0.0)
     with torch.autocast("cpu", torch.float16):
         fused(*inputs(), Mask(), 0.0)
     with torch.inference_mode():

@@ -26,7 +26,7 @@ Kernel = Callable[[Tensor, Tensor, Tensor, Mask, float], Tensor]
 
 def fused(query: Tensor, key: Tensor, value: Tensor, mask: Mask, dropout: float) -> Tensor:
     """softmax(query key^T / sqrt(E)) value by the fastest kernel for the device; weights are never stored."""
-    if products.serve(query, key, dropout):
+    if products.serve(query, key, mask, dropout):
         return products.attend(query, key, value, mask)
     heads = F.scaled_dot_product_attention(
         query,

@@ -24,13 +24,14 @@ QUERIES = 128
 """So many, of each row, ask together at least; no more where what comes after them is hidden: it is left out."""
 
 
-def serve(query: Tensor, key: Tensor, dropout: float) -> bool:
-    """Whether `attend` can take this, and is the faster one."""
+def serve(query: Tensor, key: Tensor, mask: Mask, dropout: float) -> bool:
+    """Whether `attend` can take this, and is as a rule the faster one."""
     return (
         torch.is_grad_enabled()
         and query.is_cpu
         and dropout == 0
         and query.shape[1] == key.shape[1]
+        and (not mask.is_causal or query.shape[2] == key.shape[2])
         and _dtype(query) == torch.bfloat16
         and not torch.compiler.is_compiling()
         and _multiplies_halves()
@@ -46,9 +47,13 @@ def _multiplies_halves() -> bool:
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
     """softmax(query key^T / sqrt(E)) value in bfloat16; 0 for a query that may see nothing.
 
-    query: (B, H, T, E), key and value: (B, H, S, E); returns (B, H, T, E).
+    query: (B, H, T, E), key and value: (B, H, S, E), S = T where the future is hidden; returns (B, H, T, E).
     """
     dtype = _dtype(query)
+    if mask.visible is not None:  # of which one row may stand for all
+        mask = mask._replace(
+            visible=mask.visible.expand(len(query), -1, query.shape[2], key.shape[2])
+        )
     return _Products.apply(query.to(dtype), key.to(dtype), value.to(dtype), mask)
 
 

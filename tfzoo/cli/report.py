@@ -36,8 +36,9 @@ def tell_changed(differences: list[str]) -> None:
 def tell_done(run: Run, trainer: Trainer) -> None:
     """That a run which is gone on with was already where it should come to."""
     bounds = " and ".join(f"--trainer.{name}" for name in _reached(trainer))
+    more = f"; to go on, say more with {bounds}" if bounds else ""
     print(
-        f"nothing to train: {run.folder} has done {trainer.global_step} steps; to go on, say more with {bounds}",
+        f"nothing to train: {run.folder} has done {trainer.global_step} steps{more}",
         flush=True,
     )
 
@@ -64,7 +65,7 @@ def tell_end(run: Run, trainer: Trainer) -> None:
 
 
 def _reached(trainer: Trainer) -> dict[str, int]:
-    """The bounds that a training has come to, of which each is to be raised before it goes on."""
+    """The bounds that a training has come to, an epoch that its last step cut short counted: those to raise."""
     bounds = {
         "max_steps": (trainer.max_steps, trainer.global_step),
         "max_epochs": (trainer.max_epochs, trainer.current_epoch),
