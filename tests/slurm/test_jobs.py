@@ -43,7 +43,6 @@ class Place:
     def __init__(self, cluster: Cluster, folder: Path, config: Path) -> None:
         self.cluster, self.folder, self.config = cluster, folder, config
         self.jobs: list[str] = []
-        folder.mkdir(exist_ok=True)
 
     def for_itself(self) -> Place:
         """The same place, for jobs that are cancelled together."""
@@ -98,7 +97,9 @@ class Place:
 def place(
     cluster: Cluster, experiment: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Place:
-    return Place(cluster, tmp_path_factory.mktemp("jobs") / "here", experiment("Generation"))
+    folder = tmp_path_factory.mktemp("jobs") / "here"
+    folder.mkdir()
+    return Place(cluster, folder, experiment("Generation"))
 
 
 @pytest.fixture(scope="module")

@@ -29,8 +29,7 @@ def translate(arguments: list[str]) -> None:
     parser.add_argument("--truncate", action="store_true", help="cut texts too long for the model")
     parser.add_argument("--beam", type=int, help="beams; 1 decodes greedily")
     parser.add_argument("--length-penalty", type=float, help="above 0 favours longer translations")
-    options = parser.parse_intermixed_args(arguments)
-    check_checkpoint(options.checkpoint)  # before anything takes seconds to import
+    options = _options(parser, arguments)
     from tfzoo.models import Beam
     from tfzoo.tasks import Translation
 
@@ -58,8 +57,7 @@ def classify(arguments: list[str]) -> None:
     )
     parser.add_argument("--truncate", action="store_true", help="cut texts too long for the model")
     parser.add_argument("--json", action="store_true", help="every class with its probability")
-    options = parser.parse_intermixed_args(arguments)
-    check_checkpoint(options.checkpoint)  # before anything takes seconds to import
+    options = _options(parser, arguments)
     from tfzoo.tasks.classification import Classification, ImageClassification
 
     task: Any = Classification.from_checkpoint(options.checkpoint, options.device)
@@ -100,8 +98,7 @@ def generate(arguments: list[str]) -> None:
     parser.add_argument("--top-p", type=float)
     parser.add_argument("--seed", type=int, help="of the draw; none: another text each time")
     parser.add_argument("--greedy", action="store_true", help="always the most probable token")
-    options = parser.parse_intermixed_args(arguments)
-    check_checkpoint(options.checkpoint)  # before anything takes seconds to import
+    options = _options(parser, arguments)
     if options.max_new_tokens < 1:
         raise ValueError(f"--max-new-tokens must be at least 1, not {options.max_new_tokens}")
     from tfzoo.models import Greedy, Sampling
@@ -146,6 +143,12 @@ def _parser(name: str, summary: str) -> Parser:
     parser.add_argument("--file", type=Path, help="a file with one input a line")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ...")
     return parser
+
+
+def _options(parser: Parser, arguments: list[str]) -> argparse.Namespace:
+    options = parser.parse_intermixed_args(arguments)
+    check_checkpoint(options.checkpoint)  # before anything takes seconds to import
+    return options
 
 
 def _texts(options: argparse.Namespace) -> list[str]:
